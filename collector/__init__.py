@@ -1,0 +1,1 @@
+"""Packets to raw records on ``flows.raw``: eBPF, capture file, synthetic."""

@@ -1,0 +1,1 @@
+"""The ASGI application behind the page."""

@@ -1,0 +1,1 @@
+"""Who held which address when, and which policies were in force."""

@@ -1,0 +1,1 @@
+"""The storefront application with its rogue: real namespaces, real HTTP, real enforcement."""

@@ -1,0 +1,1 @@
+"""Calico's policy language: selectors, tiers, rules; compile, judge, explain. Pure, no I/O."""

@@ -1,0 +1,1 @@
+"""What travels on each topic: fields, types, versions; encode, decode, validate."""

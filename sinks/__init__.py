@@ -1,0 +1,1 @@
+"""Topics to stores (DuckDB, Elasticsearch), and the stores' read side."""

@@ -1,0 +1,1 @@
+"""The numpy core of the streams: pure functions over columns."""
