@@ -1,0 +1,102 @@
+"""The entry point: finds the command, reads the configuration file, turns errors into one line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+import tierflow
+from tierflow.cli import settings
+from tierflow.schemas.errors import TierflowError
+
+COMMANDS: Final = {
+    "bench": "Run the benchmark harness.",
+    "collect": "Turn packets into raw records.",
+    "console": "Serve the page and its API.",
+    "flows": "Query flow logs.",
+    "inventory": "Publish who holds which address, and the policies in force.",
+    "kibana": "Load the Kibana saved objects.",
+    "lab": "The storefront application with its rogue.",
+    "policy": "Lint, trace and judge policies.",
+    "schema": "Print the JSON Schema of a topic.",
+    "sink": "Write flow logs and counters to a store.",
+    "stream": "Join, judge and aggregate raw records.",
+    "up": "Run everything on this machine.",
+}
+"""Command names and their one-line help; a module is imported only when its command runs, to start quickly."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands that are installed."""
+        del ctx
+        return [name for name in COMMANDS if _module_exists(name)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        del ctx
+        if cmd_name not in COMMANDS or not _module_exists(cmd_name):
+            return None
+        command: click.Command = importlib.import_module(f"tierflow.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+def _module_exists(name: str) -> bool:
+    return (Path(__file__).parent / f"{name}.py").exists()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(tierflow.__version__, prog_name="tierflow")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="TIERFLOW_CONFIG",
+    help="TOML file with the same settings as the flags.",
+)
+@click.pass_context
+def command(context: click.Context, config: Path | None) -> None:
+    """See every flow of a Kubernetes cluster, and the policy rule that decided it."""
+    if config is None or context.invoked_subcommand is None or not isinstance(context.command, LazyGroup):
+        return
+    values = settings.read_file(config)
+    chosen = context.command.get_command(context, context.invoked_subcommand)
+    if chosen is not None:
+        context.default_map = {chosen.name: settings.defaults_for(chosen, values, _known_settings(context))}
+
+
+def _known_settings(context: click.Context) -> set[str]:
+    group = context.command
+    if not isinstance(group, LazyGroup):
+        return set()
+    names: set[str] = set()
+    pending = [found for name in group.list_commands(context) if (found := group.get_command(context, name))]
+    while pending:
+        each = pending.pop()
+        names |= {parameter.name for parameter in each.params if parameter.name}
+        if isinstance(each, click.Group):
+            pending.extend(each.commands.values())
+    return names
+
+
+def main() -> None:
+    """Run the command line; exit with the error's own code, and never with a traceback for a user's mistake."""
+    try:
+        command(prog_name="tierflow")
+    except TierflowError as error:
+        click.echo(f"tierflow: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""One declaration for a setting that is a flag, an environment variable and a key of the TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tierflow.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ENVIRONMENT_PREFIX = "TIERFLOW_"
+
+
+def setting(flag: str, *more: str, **options: Any) -> Callable[[Any], Any]:
+    """A ``click.option`` that is also ``TIERFLOW_<NAME>`` and ``<name>`` in the configuration file.
+
+    Args:
+        flag: the long flag, for instance ``--window-s``; a ``--on/--off`` pair is fine.
+        more: further declarations, as for ``click.option``.
+        options: as for ``click.option``.
+    """
+    name = flag.split("/")[0].lstrip("-").replace("-", "_")
+    options.setdefault("envvar", ENVIRONMENT_PREFIX + name.upper())
+    options.setdefault("show_default", True)
+    return click.option(flag, *more, **options)
+
+
+def kafka_setting(function: Any) -> Any:
+    """The ``--kafka`` flag that every stage shares."""
+    return setting("--kafka", metavar="HOST:PORT", default="127.0.0.1:9092", help="Kafka bootstrap servers.")(function)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file: keys at the top hold for all commands, a table ``[command]`` for one.
+
+    Raises:
+        ConfigurationError: the file is missing or isn't TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(f"--config {path}: {error.strerror or error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"--config {path}: not TOML: {error}") from error
+
+
+def defaults_for(command: click.Command, settings: dict[str, Any], known: set[str]) -> dict[str, Any]:
+    """Click's ``default_map`` of one command from the file's settings.
+
+    Raises:
+        ConfigurationError: a table of this command has a key that the command doesn't know, or a top-level key that no
+            command knows.
+    """
+    accepted = {parameter.name for parameter in command.params if parameter.name}
+    table = settings.get(command.name or "", {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"configuration file: [{command.name}] must be a table")
+    subcommands = set(command.commands) if isinstance(command, click.Group) else set()
+    for key in table:
+        if key not in accepted and key not in subcommands:
+            raise ConfigurationError(
+                f"configuration file: [{command.name}] has no setting {key!r}; accepted: {', '.join(sorted(accepted))}"
+            )
+    shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    for key in shared:
+        if key not in known:
+            raise ConfigurationError(f"configuration file: unknown setting {key!r}")
+    defaults = {key: value for key, value in shared.items() if key in accepted} | table
+    for name in subcommands:
+        child = command.commands[name] if isinstance(command, click.Group) else None
+        if child is not None:
+            defaults[name] = defaults_for(child, settings | {name: table.get(name, {})}, known)
+    return defaults
