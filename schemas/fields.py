@@ -70,7 +70,11 @@ class Field:
 def json_schema(topic: Topic, title: str, fields: Sequence[Field]) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a topic's documents; unknown fields are refused."""
     root = _object_schema()
-    root = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, "description": topic.about} | root
+    root = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": title,
+        "description": topic.about,
+    } | root
     for field in fields:
         node = root
         *parents, leaf = field.name.split(".")

@@ -1,6 +1,7 @@
 """The flow log: fields by the names and types of Calico's flow logs, and tierflow's own.
 
-Source of names and types: Calico Enterprise, "Flow log data types". ``in`` and ``out`` are seen from the reporting endpoint.
+Source of names and types: Calico Enterprise, "Flow log data types".
+``in`` and ``out`` are seen from the reporting endpoint.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ ABSENT: Final = "-"
 _K, _L = FieldType.KEYWORD, FieldType.LONG
 
 
-def _ends(name: str, kind: FieldType, about: str, *, nullable: bool = False, values: tuple[str, ...] = ()) -> list[Field]:
+def _ends(
+    name: str, kind: FieldType, about: str, *, nullable: bool = False, values: tuple[str, ...] = ()
+) -> list[Field]:
     return [
         Field(f"{prefix}_{name}", kind, about.format(end=end), nullable, values)
         for prefix, end in (("source", "source"), ("dest", "destination"))
@@ -63,10 +66,26 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("@timestamp", FieldType.DATE_MS, "End of the window in milliseconds: the event time."),
     Field("cluster", _K, "Cluster name; empty when there is only one."),
     Field("host", _K, "Node that saw the packets."),
-    Field("reporter", _K, "Side that reports: src saw the flow leave its source, dst saw it reach its destination.", False, ("src", "dst", "fwd")),
+    Field(
+        "reporter",
+        _K,
+        "Side that reports: src saw the flow leave its source, dst saw it reach its destination.",
+        False,
+        ("src", "dst", "fwd"),
+    ),
     Field("action", _K, "Final verdict of the policies on the reporter's side.", False, ("allow", "deny")),
-    Field("evidence", _K, "Whether the packets agree with the verdict: a leak was denied and yet passed.", False, tuple(Evidence)),
-    Field("derived", FieldType.BOOLEAN, "True for a destination's denial concluded from the source's record, as no packet arrived."),
+    Field(
+        "evidence",
+        _K,
+        "Whether the packets agree with the verdict: a leak was denied and yet passed.",
+        False,
+        tuple(Evidence),
+    ),
+    Field(
+        "derived",
+        FieldType.BOOLEAN,
+        "True for a destination's denial concluded from the source's record, as no packet arrived.",
+    ),
     Field("late", FieldType.BOOLEAN, "True when its records came after the window was flushed; adds to that window."),
     Field("aggregation_level", _L, "0 to 3: what was merged, from nothing to pod prefixes without ports."),
     Field("proto", _K, "Protocol: tcp, udp, icmp, icmp6, sctp, ipip, esp, or its number."),
@@ -74,7 +93,12 @@ FIELDS: Final[tuple[Field, ...]] = (
     *_ends("name", _K, "Pod name of the {end}; '-' when aggregated or not a pod."),
     *_ends("name_aggr", _K, "Aggregated name of the {end}: pod prefix with '*', node, network set, pub or pvt."),
     *_ends("namespace", _K, "Namespace of the {end}; '-' when it has none."),
-    *_ends("type", _K, "Kind of the {end}: wep pod, hep node, ns network set, net any other address.", values=tuple(EndpointType)),
+    *_ends(
+        "type",
+        _K,
+        "Kind of the {end}: wep pod, hep node, ns network set, net any other address.",
+        values=tuple(EndpointType),
+    ),
     Field("source_port", _L, "Source port; null when aggregated.", nullable=True),
     Field("dest_port", _L, "Destination port as the pod sees it; null for ICMP and when aggregated.", nullable=True),
     *_ends("labels.labels", FieldType.KEYWORDS, "Labels key=value that every endpoint merged into the {end} has."),
@@ -90,10 +114,17 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("packets_out", _L, "Packets from the reporting endpoint."),
     Field("bytes_in", _L, "Bytes (IP length) towards the reporting endpoint."),
     Field("bytes_out", _L, "Bytes (IP length) from the reporting endpoint."),
-    Field("policies.all_policies", FieldType.KEYWORDS, "Enforced and staged hits: index|tier|policy|action|rule index."),
+    Field(
+        "policies.all_policies", FieldType.KEYWORDS, "Enforced and staged hits: index|tier|policy|action|rule index."
+    ),
     Field("policies.enforced_policies", FieldType.KEYWORDS, "Hits of the enforced policies that decided."),
     Field("policies.pending_policies", FieldType.KEYWORDS, "Hits as they would be were staged policies enforced."),
-    Field("handshake_rtt_mean_us", _L, "Mean time from SYN to SYN-ACK in microseconds; null without a handshake.", nullable=True),
+    Field(
+        "handshake_rtt_mean_us",
+        _L,
+        "Mean time from SYN to SYN-ACK in microseconds; null without a handshake.",
+        nullable=True,
+    ),
     Field("handshake_rtt_max_us", _L, "Longest time from SYN to SYN-ACK in microseconds.", nullable=True),
     *_ends("ips", FieldType.IPS, "Sample of the addresses merged into the {end}."),
     Field("num_source_ips", _L, "Distinct source addresses, including those beyond the sample."),
@@ -121,7 +152,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     _later("tcp_total_retransmissions", _L, "Retransmitted segments."),
     _later("tcp_lost_packets", _L, "Lost packets."),
     _later("tcp_unrecovered_to", _L, "Timeouts without recovery."),
-)  # fmt: skip
+)
 """All fields of a flow log, in the order in which they are shown."""
 
 FIELD_NAMES: Final = tuple(field.name for field in FIELDS)

@@ -19,7 +19,7 @@ LOSS_FIELDS: Final[tuple[Field, ...]] = (
     Field("records", _L, "Conversations that could not be kept; null when unknown.", nullable=True),
     Field("packets", _L, "Packets of theirs; null when unknown.", nullable=True),
     Field("bytes", _L, "Bytes of theirs; null when unknown.", nullable=True),
-)  # fmt: skip
+)
 
 DEAD_LETTER_FIELDS: Final[tuple[Field, ...]] = (
     Field("time_ms", FieldType.DATE_MS, "When it was refused."),
@@ -32,4 +32,4 @@ DEAD_LETTER_FIELDS: Final[tuple[Field, ...]] = (
     Field("detail", _K, "What was found and what is accepted."),
     Field("value_base64", _K, "The message, cut to 64 KiB."),
     Field("value_bytes", _L, "Size of the message before the cut."),
-)  # fmt: skip
+)

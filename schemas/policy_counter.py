@@ -10,7 +10,13 @@ _K, _L = FieldType.KEYWORD, FieldType.LONG
 
 FIELDS: Final[tuple[Field, ...]] = (
     Field("id", _K, "Document id: a hash of cluster, node, window, rule, direction and action."),
-    Field("record", _K, "traffic: what a rule did; endpoints: how many endpoints a policy applies to.", False, ("traffic", "endpoints")),
+    Field(
+        "record",
+        _K,
+        "traffic: what a rule did; endpoints: how many endpoints a policy applies to.",
+        False,
+        ("traffic", "endpoints"),
+    ),
     Field("start_time", FieldType.DATE_S, "Start of the window, Unix seconds."),
     Field("end_time", FieldType.DATE_S, "End of the window, Unix seconds."),
     Field("@timestamp", FieldType.DATE_MS, "End of the window in milliseconds."),
@@ -32,6 +38,11 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("packets_out", _L, "Packets from the policy's endpoint."),
     Field("bytes_in", _L, "Bytes towards the policy's endpoint."),
     Field("bytes_out", _L, "Bytes from the policy's endpoint."),
-    Field("endpoints", _L, "Endpoints that the policy applies to in this direction; null in a traffic record.", nullable=True),
-)  # fmt: skip
+    Field(
+        "endpoints",
+        _L,
+        "Endpoints that the policy applies to in this direction; null in a traffic record.",
+        nullable=True,
+    ),
+)
 """All fields of a policy counter."""

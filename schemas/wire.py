@@ -1,7 +1,7 @@
 """Encode and decode a message of ``flows.raw``: a batch header and packed raw records.
 
-Layout, little-endian: the fixed header below, node name and cluster name in UTF-8, zero bytes up to a multiple of eight,
-then ``record_count`` records of ``record_bytes`` each. Records decode as a view of the message, without a copy.
+Layout, little-endian: the fixed header below, node name and cluster name in UTF-8, zero bytes up to a multiple of
+eight, then ``record_count`` records of ``record_bytes`` each. Records decode as a view of the message, without a copy.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"TFLO"
 HEADER: Final = struct.Struct("<4sHHHBBIQ16sQQQQQQHHI")
-"""magic, version, header_bytes, record_bytes, source, reserved, record_count, sequence, boot_id, interval start and end,
-watermark, lost records, packets and bytes, node and cluster name lengths, reserved; 96 bytes."""
+"""magic, version, header_bytes, record_bytes, source, reserved, record_count, sequence, boot_id, interval start and
+end, watermark, lost records, packets and bytes, node and cluster name lengths, reserved; 96 bytes."""
 
 MAX_RECORDS: Final = 65_536
 """The most records that a batch may hold."""

