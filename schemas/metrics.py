@@ -1,8 +1,8 @@
 """Metrics: declared once with type, unit and a sentence; counted per batch; labels bounded.
 
 A stage declares its metrics as module constants with :func:`counter`, :func:`gauge` and :func:`histogram`.
-A :class:`Metrics` made from them belongs to one process or one test; nothing is registered globally but the declarations,
-from which the documentation's table is generated.
+A :class:`Metrics` made from them belongs to one process or one test; nothing is registered globally but the
+declarations, from which the documentation's table is generated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The raw record: one bidirectional conversation seen at one point in one interval.
 
 The dtype is the C struct of ``collector/bpf/record.h``, byte for byte. Addresses are two little-endian 64-bit halves
-whose numeric order is the address order; IPv4 is written as ``::ffff:a.b.c.d`` (RFC 4291, 2.5.5.2): one form serves both.
+whose numeric order is the address order; IPv4 is written as ``::ffff:a.b.c.d`` (RFC 4291, 2.5.5.2).
 """
 
 from __future__ import annotations

@@ -72,7 +72,9 @@ def command(context: click.Context, config: Path | None) -> None:
     values = settings.read_file(config)
     chosen = context.command.get_command(context, context.invoked_subcommand)
     if chosen is not None:
-        context.default_map = {context.invoked_subcommand: settings.defaults_for(chosen, values, _known_settings(context))}
+        context.default_map = {
+            context.invoked_subcommand: settings.defaults_for(chosen, values, _known_settings(context))
+        }
 
 
 def _known_settings(context: click.Context) -> set[str]:

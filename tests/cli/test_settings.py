@@ -1,0 +1,93 @@
+"""Flags, environment and TOML file name the same settings, and refuse what they don't know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tierflow.cli import settings
+from tierflow.cli.main import command
+from tierflow.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("example")
+@settings.setting("--window-s", type=int, default=15)
+def example(window_s: int) -> None:
+    click.echo(f"window {window_s}")
+
+
+def run(*arguments: str, env: dict[str, str] | None = None, defaults: dict[str, object] | None = None) -> str:
+    result = CliRunner().invoke(example, list(arguments), env=env, default_map=defaults)
+    assert result.exit_code == 0, result.output
+    return result.output.strip()
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default() -> None:
+    assert run() == "window 15"
+    assert run(defaults={"window_s": 20}) == "window 20"
+    assert run(env={"TIERFLOW_WINDOW_S": "25"}, defaults={"window_s": 20}) == "window 25"
+    assert run("--window-s", "30", env={"TIERFLOW_WINDOW_S": "25"}) == "window 30"
+
+
+def test_a_table_of_the_file_beats_its_top_level() -> None:
+    values = {"window_s": 20, "example": {"window_s": 40}}
+    assert settings.defaults_for(example, values, {"window_s"}) == {"window_s": 40}
+
+
+def test_an_unknown_key_in_a_command_table_is_refused_with_the_accepted_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"\[example\] has no setting 'windows'; accepted: .*window_s"):
+        settings.defaults_for(example, {"example": {"windows": 1}}, {"window_s"})
+
+
+def test_an_unknown_key_at_the_top_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="unknown setting 'windows'"):
+        settings.defaults_for(example, {"windows": 1}, {"window_s"})
+
+
+def tierflow(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tierflow.cli.main", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("window_s = [", "not TOML"), ("no_such_thing = 1", "unknown setting 'no_such_thing'")],
+)
+def test_a_bad_file_is_one_line_and_a_non_zero_exit(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "tierflow.toml"
+    path.write_text(content)
+    done = tierflow("--config", str(path), "schema", "flows.logs")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_file_names_itself() -> None:
+    done = tierflow("--config", "/no/such/file.toml", "schema", "flows.logs")
+    assert (done.returncode, done.stderr) == (2, "tierflow: --config /no/such/file.toml: No such file or directory\n")
+
+
+def test_an_unknown_flag_is_refused_without_a_traceback() -> None:
+    done = tierflow("schema", "--no-such-flag")
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_listed_command_can_be_imported_and_has_help() -> None:
+    result = CliRunner().invoke(command, ["--help"])
+    assert result.exit_code == 0
+    with click.Context(command) as context:
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            assert found.help, name

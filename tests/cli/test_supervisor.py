@@ -1,0 +1,102 @@
+"""The supervisor starts, restarts and stops real child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tierflow.cli.supervisor import READY, Child, Supervisor
+from tierflow.schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SAYS_READY = "import signal, sys; print('stage: ready', file=sys.stderr, flush=True); signal.pause()"
+IGNORES_TERM = "import signal, sys; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - another process has no event to wait on
+            await asyncio.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_start_returns_when_the_child_says_that_it_is_ready(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, lambda _: None)
+    await supervisor.start(Child("one", [sys.executable, "-c", SAYS_READY]))
+    assert "ready" in (tmp_path / "one.log").read_text()
+    pid = supervisor.pids()["one"]
+    await supervisor.stop()
+    assert not alive(pid)
+
+
+async def test_a_child_that_ends_before_it_is_ready_is_told_with_its_last_words(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, lambda _: None)
+    with pytest.raises(UnavailableError, match=r"one ended with exit code 3: no such broker"):
+        await supervisor.start(Child("one", [sys.executable, "-c", "print('no such broker'); raise SystemExit(3)"]))
+    await supervisor.stop()
+
+
+async def test_a_child_that_is_never_ready_is_given_up_and_stopped(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, lambda _: None)
+    with pytest.raises(UnavailableError, match=r"one was not ready within 0\.3 s"):
+        await supervisor.start(
+            Child("one", [sys.executable, "-c", "import signal; signal.pause()"], ready_timeout_s=0.3)
+        )
+    pid = supervisor.pids()["one"]
+    await supervisor.stop()
+    assert not alive(pid)
+
+
+async def test_a_killed_child_is_started_again_and_said_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(tmp_path, said.append)
+    await supervisor.start(Child("one", [sys.executable, "-c", SAYS_READY]))
+    first = supervisor.pids()["one"]
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: "one is running again" in said)
+    assert said[0].startswith("one ended (SIGKILL); starting it again")
+    assert supervisor.pids()["one"] != first
+    await supervisor.stop()
+
+
+async def test_a_child_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(tmp_path, said.append, stop_timeout_s=0.2)
+    await supervisor.start(Child("one", [sys.executable, "-c", IGNORES_TERM]))
+    pid = supervisor.pids()["one"]
+    await supervisor.stop()
+    assert not alive(pid)
+    assert said == ["one did not stop within 0.2 s; killed"]
+
+
+async def test_a_line_longer_than_any_buffer_does_not_stop_the_log(tmp_path: Path) -> None:
+    program = f"import sys; sys.stderr.write('x' * 300_000 + '\\n'); sys.stderr.flush(); {SAYS_READY}"
+    supervisor = Supervisor(tmp_path, lambda _: None)
+    await supervisor.start(Child("one", [sys.executable, "-c", program]))
+    await supervisor.stop()
+    assert (tmp_path / "one.log").stat().st_size > 300_000
+
+
+@pytest.mark.parametrize("line", ["ready", "2026-01-01 stream ready", '{"message": "ready"}'])
+def test_the_word_ready_is_found(line: str) -> None:
+    assert READY.search(line)
+
+
+@pytest.mark.parametrize("line", ["already there", "unready", "readyz"])
+def test_words_that_contain_ready_are_not_taken_for_it(line: str) -> None:
+    assert not READY.search(line)
