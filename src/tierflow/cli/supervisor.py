@@ -143,7 +143,8 @@ class Supervisor:
                 words = running.last_lines[-1] if running.last_lines else "it said nothing"
                 raise UnavailableError(f"{child.name} ended with exit code {ended.result()}: {words}")
             raise UnavailableError(
-                f"{child.name} was not ready within {child.ready_timeout_s:g} s; see {self._log_folder / child.name}.log"
+                f"{child.name} was not ready within {child.ready_timeout_s:g} s; "
+                f"see {self._log_folder / child.name}.log"
             )
         finally:
             for task in (waits, ended):
