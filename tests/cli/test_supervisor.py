@@ -84,6 +84,18 @@ async def test_a_child_that_ignores_the_request_to_stop_is_killed(tmp_path: Path
     assert said == ["one did not stop within 0.2 s; killed"]
 
 
+async def test_a_child_past_its_memory_limit_is_started_afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tierflow.cli.supervisor._MEMORY_CHECK_S", 0.05)
+    said: list[str] = []
+    supervisor = Supervisor(tmp_path, said.append)
+    greedy = f"import os; hog = b'x' * (0 if os.path.exists({str(tmp_path / 'second')!r}) else 200 << 20); "
+    greedy += f"open({str(tmp_path / 'second')!r}, 'w').close(); {SAYS_READY}"
+    await supervisor.start(Child("one", [sys.executable, "-c", greedy], memory_limit_bytes=100 << 20))
+    await until(lambda: "one is running again" in said)
+    assert "past its limit of 100 MiB" in said[0]
+    await supervisor.stop()
+
+
 async def test_a_line_longer_than_any_buffer_does_not_stop_the_log(tmp_path: Path) -> None:
     program = f"import sys; sys.stderr.write('x' * 300_000 + '\\n'); sys.stderr.flush(); {SAYS_READY}"
     supervisor = Supervisor(tmp_path, lambda _: None)

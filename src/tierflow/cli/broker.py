@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Final
 
@@ -69,6 +70,17 @@ async def wait_for_broker(bootstrap: str, timeout_s: float) -> None:
     Raises:
         UnavailableError: it didn't within ``timeout_s``.
     """
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    # A refused connection is what is waited out here; aiokafka would log each one as an error.
+    logger.setLevel(logging.CRITICAL)
+    try:
+        await _until_it_answers(bootstrap, timeout_s)
+    finally:
+        logger.setLevel(level)
+
+
+async def _until_it_answers(bootstrap: str, timeout_s: float) -> None:
     give_up = asyncio.get_running_loop().time() + timeout_s
     while True:
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)

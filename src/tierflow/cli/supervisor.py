@@ -9,13 +9,13 @@ import os
 import re
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
 
 READY: Final = re.compile(r"(^|[\s\":])ready($|[\s\",.])")
 """A child says this word on standard error when it is."""
@@ -23,6 +23,7 @@ READY: Final = re.compile(r"(^|[\s\":])ready($|[\s\",.])")
 _PR_SET_PDEATHSIG: Final = 1
 _LAST_LINES: Final = 3
 _CHUNK_BYTES: Final = 65_536
+_MEMORY_CHECK_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Child:
         ready: waits until a child that doesn't say so itself is ready; None: it says ``ready`` on standard error.
         ready_timeout_s: how long that may take.
         environment: added to ours.
+        memory_limit_bytes: resident memory past which it is stopped, and so started afresh; None: no limit.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Child:
     ready: Callable[[], Awaitable[None]] | None = None
     ready_timeout_s: float = 60.0
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -157,7 +160,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            code = await self._running[child.name].process.wait()
+            code = await self._until_ended(self._running[child.name])
             if self._stopping:
                 return
             pause_s = 0.5 if loop.time() - began > 60 else min(pause_s * 2, 15.0)
@@ -173,6 +176,18 @@ class Supervisor:
             else:
                 self._say(f"{child.name} is running again")
 
+    async def _until_ended(self, running: _Running) -> int:
+        limit = running.child.memory_limit_bytes
+        while limit is not None:
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(running.process.wait(), _MEMORY_CHECK_S)
+            used = _resident_bytes(running.process.pid)
+            if used > limit:
+                self._say(f"{running.child.name} holds {used >> 20} MiB, past its limit of {limit >> 20} MiB")
+                running.process.terminate()
+                break
+        return await running.process.wait()
+
     async def _end(self, running: _Running) -> None:
         process = running.process
         if process.returncode is None:
@@ -186,6 +201,14 @@ class Supervisor:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         await running.reader
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):  # it ended just now
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _die_with_parent() -> None:

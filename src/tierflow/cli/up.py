@@ -40,6 +40,7 @@ class UpSettings:
         source: where records come from; ``auto`` is eBPF for root, else synthetic.
         kafka: an existing broker, or None for the embedded one on ``broker_port``.
         broker_port: loopback port of the embedded broker.
+        broker_memory_mib: memory at which the embedded broker is started afresh: it never forgets a message.
         console_port: loopback port of the page.
         window_s: width of an aggregation window.
         lateness_s: how long a window waits for late records.
@@ -54,6 +55,7 @@ class UpSettings:
     source: Source
     kafka: str | None
     broker_port: int
+    broker_memory_mib: int
     console_port: int
     window_s: int
     lateness_s: int
@@ -69,6 +71,12 @@ class UpSettings:
 @setting("--source", type=click.Choice(["auto", "ebpf", "synthetic"]), default="auto", help="Where records come from.")
 @setting("--kafka", metavar="HOST:PORT", default=None, help="An existing Kafka; without it, an embedded broker.")
 @setting("--broker-port", type=click.IntRange(1, 65535), default=19092, help="Port of the embedded broker.")
+@setting(
+    "--broker-memory-mib",
+    type=click.IntRange(64),
+    default=2048,
+    help="Memory at which the embedded broker, which keeps all messages in memory, is started afresh.",
+)
 @setting("--console-port", type=click.IntRange(0, 65535), default=8080, help="Port of the page; 0 chooses one.")
 @setting("--window-s", type=click.IntRange(1), default=15, help="Width of an aggregation window in seconds.")
 @setting("--lateness-s", type=click.IntRange(0), default=2, help="Seconds that a window waits for late records.")
@@ -159,7 +167,12 @@ def _children(up: UpSettings, source: Source, manifests: list[Path]) -> Iterator
     state = state_folder()
     if up.kafka is None:
         check_port_free(up.broker_port, "--broker-port")
-        yield Child("broker", broker_argv(up.broker_port), ready=lambda: wait_for_broker(kafka, 30))
+        yield Child(
+            "broker",
+            broker_argv(up.broker_port),
+            ready=lambda: wait_for_broker(kafka, 30),
+            memory_limit_bytes=up.broker_memory_mib << 20,
+        )
     if up.console_port:
         check_port_free(up.console_port, "--console-port")
     yield _stage(
