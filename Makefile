@@ -47,7 +47,7 @@ test: setup ## Run all tests. ARGS= passes flags to pytest.
 	@deploy/setup/debian.sh test
 	@$(BIN)/python -m tests.services
 	@$(BIN)/pytest $(ARGS)
-	@npm --prefix console/web test --silent
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console/web test --silent
 
 .PHONY: check
 check: setup ## Format, lint, types, import directions; changes nothing.
@@ -55,7 +55,7 @@ check: setup ## Format, lint, types, import directions; changes nothing.
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@npm --prefix console/web run check --silent
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console/web run check --silent
 
 .PHONY: format
 format: $(INSTALLED) ## Format the Python code.
