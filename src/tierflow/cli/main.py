@@ -15,6 +15,7 @@ from tierflow.schemas.errors import TierflowError
 
 COMMANDS: Final = {
     "bench": "Run the benchmark harness.",
+    "broker": "Run the embedded broker.",
     "collect": "Turn packets into raw records.",
     "console": "Serve the page and its API.",
     "flows": "Query flow logs.",
@@ -25,6 +26,7 @@ COMMANDS: Final = {
     "schema": "Print the JSON Schema of a topic.",
     "sink": "Write flow logs and counters to a store.",
     "stream": "Join, judge and aggregate raw records.",
+    "topics": "Create or check the Kafka topics.",
     "up": "Run everything on this machine.",
 }
 """Command names and their one-line help; a module is imported only when its command runs, to start quickly."""
