@@ -1,0 +1,133 @@
+{{/* What every pod has; call with (dict "root" $ "component" "stream"). */}}
+{{- define "tierflow.podMetadata" -}}
+labels:
+  {{- include "tierflow.labels" . | nindent 2 }}
+  {{- with .root.Values.podLabels }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- with .root.Values.podAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "tierflow.podSpec" -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+serviceAccountName: {{ include "tierflow.name" .root }}-{{ .component }}
+automountServiceAccountToken: {{ eq .component "inventory" }}
+enableServiceLinks: false
+{{- if ne .component "collector" }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: { type: RuntimeDefault }
+{{- end }}
+{{- end }}
+
+{{- define "tierflow.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector: { matchLabels: { {{- include "tierflow.selector" . | replace "\n" ", " }} } }
+{{- end }}
+
+{{- define "tierflow.unprivileged" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: { drop: [ALL] }
+{{- end }}
+
+{{/* The settings that every stage shares, and the folders it may write to. */}}
+{{- define "tierflow.environment" -}}
+- { name: TIERFLOW_STATE, value: /var/lib/tierflow }
+- { name: HOME, value: /tmp }
+{{- if .Values.kafka.tls.enabled }}
+- { name: TIERFLOW_KAFKA_TLS, value: "true" }
+{{- if .Values.kafka.tls.caSecret }}
+- { name: TIERFLOW_KAFKA_CA_FILE, value: /etc/tierflow/kafka-ca/ca.crt }
+{{- end }}
+{{- end }}
+{{- with .Values.kafka.sasl }}{{ if .mechanism }}
+- { name: TIERFLOW_KAFKA_SASL_MECHANISM, value: {{ .mechanism }} }
+- { name: TIERFLOW_KAFKA_USERNAME_FILE, value: /etc/tierflow/kafka/username }
+- { name: TIERFLOW_KAFKA_PASSWORD_FILE, value: /etc/tierflow/kafka/password }
+{{- end }}{{ end }}
+{{- end }}
+
+{{- define "tierflow.mounts" -}}
+- { name: state, mountPath: /var/lib/tierflow }
+- { name: tmp, mountPath: /tmp }
+{{- if and .Values.kafka.tls.enabled .Values.kafka.tls.caSecret }}
+- { name: kafka-ca, mountPath: /etc/tierflow/kafka-ca, readOnly: true }
+{{- end }}
+{{- if .Values.kafka.sasl.mechanism }}
+- { name: kafka, mountPath: /etc/tierflow/kafka, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "tierflow.volumes" -}}
+- name: tmp
+  emptyDir: { sizeLimit: 256Mi }
+{{- if and .Values.kafka.tls.enabled .Values.kafka.tls.caSecret }}
+- name: kafka-ca
+  secret: { secretName: {{ .Values.kafka.tls.caSecret }} }
+{{- end }}
+{{- if .Values.kafka.sasl.mechanism }}
+- name: kafka
+  secret: { secretName: {{ .Values.kafka.sasl.secret }} }
+{{- end }}
+{{- end }}
+
+{{- define "tierflow.stateVolume" -}}
+- name: state
+  emptyDir: { sizeLimit: 1Gi }
+{{- end }}
+
+{{/* Call with the port's name. A stage is ready when it can do its work, alive when its loop turns. */}}
+{{- define "tierflow.probes" -}}
+startupProbe:
+  httpGet: { path: /healthz, port: {{ . }} }
+  periodSeconds: 2
+  failureThreshold: 60
+livenessProbe:
+  httpGet: { path: /healthz, port: {{ . }} }
+  periodSeconds: 10
+  failureThreshold: 6
+readinessProbe:
+  httpGet: { path: /readyz, port: {{ . }} }
+  periodSeconds: 5
+{{- end }}
+
+{{- define "tierflow.storeEnvironment" -}}
+{{- with .Values.store }}{{ if eq .kind "elasticsearch" }}
+- { name: TIERFLOW_ELASTICSEARCH, value: {{ .elasticsearch.url | quote }} }
+{{- if .elasticsearch.caSecret }}
+- { name: TIERFLOW_ELASTICSEARCH_CA_FILE, value: /etc/tierflow/elasticsearch-ca/ca.crt }
+{{- end }}
+{{- if .elasticsearch.secret }}
+{{- $secret := .elasticsearch.secret }}
+{{- range $name, $key := dict "USERNAME" "username" "PASSWORD" "password" "API_KEY" "apiKey" }}
+- name: TIERFLOW_ELASTICSEARCH_{{ $name }}
+  valueFrom: { secretKeyRef: { name: {{ $secret }}, key: {{ $key }}, optional: true } }
+{{- end }}
+{{- end }}
+{{- end }}{{ end }}
+{{- end }}
+
+{{- define "tierflow.storeMounts" -}}
+{{- if and (eq .Values.store.kind "elasticsearch") .Values.store.elasticsearch.caSecret }}
+- { name: elasticsearch-ca, mountPath: /etc/tierflow/elasticsearch-ca, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "tierflow.storeVolumes" -}}
+{{- if and (eq .Values.store.kind "elasticsearch") .Values.store.elasticsearch.caSecret }}
+- name: elasticsearch-ca
+  secret: { secretName: {{ .Values.store.elasticsearch.caSecret }} }
+{{- end }}
+{{- end }}
