@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+/*
+ * Counts the packets of every conversation at the host side of a pod's veth, in both directions.
+ *
+ * One program at tc ingress (packets from the pod) and egress (packets to it). "local" is the pod's side, so both
+ * directions meet in one map entry, and the value of that entry is the raw record itself. Compiled by BCC, which
+ * declares the maps; COUNTER_ENTRIES and CONVERSATION_ENTRIES come from the loader.
+ *
+ * Exactness: packets and bytes are atomic adds; user space swaps the two counter maps through an array of maps, whose
+ * update waits until no program can still write the map that was taken out. TCP flags have one byte for each direction.
+ */
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/pkt_cls.h>
+
+#include "record.h"
+
+#define FROM_POD 0 /* tc ingress */
+#define TO_POD 1   /* tc egress */
+
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_RST 4
+#define TCP_ACK 16
+
+#define IPV6_EXTENSIONS 6
+#define EPHEMERAL 32768 /* Linux' first ephemeral port */
+#define RESERVED 1024
+
+struct conversation_key {
+	u64 local_hi, local_lo, remote_hi, remote_lo;
+	u16 local_port, remote_port;
+	u32 ifindex;
+	u32 proto;
+	u32 icmp; /* type << 8 | code, a reply's made its query's */
+};
+
+/* What outlives a drain; read when a counter entry is made and on SYN, FIN and RST. */
+struct conversation {
+	u64 last_seen_ns; /* when the latest counter entry was made */
+	u64 syn_ns;       /* the SYN that a SYN-ACK will answer; zero: none, answered, or sent twice */
+	u32 lost_epoch;   /* drain in which a record of it was last counted as lost, so that it counts once */
+	u16 dst_port;     /* ICMP: type << 8 | code of the first packet; else the responder's port */
+	u8 reporter;
+	u8 marks;         /* STARTED until the first counter entry is made; GUESSED */
+	u8 fin_local, fin_remote;
+	u8 closed;
+	u8 answered; /* SYN-ACK seen, or taken up after it */
+	u32 zero; /* no hole: the verifier refuses uninitialised bytes */
+};
+
+struct fragment_key {
+	u64 src_hi, src_lo, dst_hi, dst_lo;
+	u32 id, proto;
+	u32 ifindex, direction;
+};
+
+struct fragment_ports {
+	u16 src_port, dst_port;
+};
+
+struct loss {
+	u64 records, packets, bytes;
+};
+
+struct packet {
+	u64 src_hi, src_lo, dst_hi, dst_lo;
+	u64 bytes;
+	u32 fragment_id;
+	u16 src_port, dst_port, icmp;
+	u8 proto, tcp_flags;
+	u8 first_fragment, later_fragment, reply, paired;
+};
+
+BPF_TABLE("hash", struct conversation_key, struct tierflow_record, counters_a, COUNTER_ENTRIES);
+BPF_TABLE("hash", struct conversation_key, struct tierflow_record, counters_b, COUNTER_ENTRIES);
+BPF_ARRAY_OF_MAPS(active, "counters_a", 1);
+BPF_TABLE("lru_hash", struct conversation_key, struct conversation, conversations, CONVERSATION_ENTRIES);
+BPF_TABLE("lru_hash", struct fragment_key, struct fragment_ports, fragments, 4096);
+BPF_TABLE("percpu_array", u32, struct loss, losses, 1);
+BPF_TABLE("array", u32, u32, epoch, 1);
+
+static __always_inline u64 half(const void *at)
+{
+	return __builtin_bswap64(*(const u64 *)at);
+}
+
+static __always_inline u64 mapped(u32 address)
+{
+	return 0xffff00000000ULL | bpf_ntohl(address);
+}
+
+/* Ports or ICMP identifier at `at`; false: not in the packet. */
+static __always_inline int transport(struct packet *p, void *at, void *end)
+{
+	u8 *b = at;
+
+	switch (p->proto) {
+	case 6:
+		if (at + 14 > end)
+			return 0;
+		p->tcp_flags = b[13];
+		/* fall through */
+	case 17:
+	case 132:
+	case 136:
+		if (at + 4 > end)
+			return 0;
+		p->src_port = b[0] << 8 | b[1];
+		p->dst_port = b[2] << 8 | b[3];
+		p->paired = 1;
+		return 1;
+	case 1:
+	case 58: {
+		if (at + 8 > end)
+			return 0;
+		u8 type = b[0];
+		p->icmp = type << 8 | b[1];
+		/* Queries and their replies are one conversation, by identifier (RFC 792, RFC 4443). */
+		if (p->proto == 1 ? (type == 8 || type == 0 || (type >= 13 && type <= 18)) : (type == 128 || type == 129)) {
+			p->src_port = b[4] << 8 | b[5];
+			p->reply = p->proto == 1 ? (type == 0 || type == 14 || type == 16 || type == 18) : type == 129;
+			if (p->reply)
+				p->icmp = p->proto == 58 ? 128 << 8 : (type == 0 ? 8 : type - 1) << 8;
+		}
+		p->dst_port = p->src_port;
+		return 1;
+	}
+	}
+	return 1;
+}
+
+/* Addresses, protocol, length and ports of the skb's packet; false: not IP, or cut short. */
+static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
+{
+	u32 linear = skb->data_end - skb->data;
+	void *data, *end, *at;
+	u16 type;
+
+	if (linear < skb->len && linear < 128)
+		bpf_skb_pull_data(skb, skb->len < 128 ? skb->len : 128);
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	if (data + 14 > end)
+		return 0;
+	type = *(u16 *)(data + 12);
+	at = data + 14;
+#pragma unroll
+	for (int i = 0; i < 2; i++) { /* 802.1Q inside 802.1ad; a tag that the device took off is in the skb, not here */
+		if (type != bpf_htons(0x8100) && type != bpf_htons(0x88a8))
+			break;
+		if (at + 4 > end)
+			return 0;
+		type = *(u16 *)(at + 2);
+		at += 4;
+	}
+	if (type == bpf_htons(0x0800)) {
+		u8 *ip = at;
+		u32 head;
+		u16 offset;
+		if (at + 20 > end)
+			return 0;
+		head = (ip[0] & 15) * 4;
+		if (ip[0] >> 4 != 4 || head < 20)
+			return 0;
+		p->bytes = bpf_ntohs(*(u16 *)(at + 2));
+		if (!p->bytes) /* BIG TCP: the skb's length is the only one */
+			p->bytes = skb->len - (at - data);
+		p->src_lo = mapped(*(u32 *)(at + 12));
+		p->dst_lo = mapped(*(u32 *)(at + 16));
+		p->proto = ip[9];
+		offset = bpf_ntohs(*(u16 *)(at + 6));
+		p->fragment_id = *(u16 *)(at + 4);
+		p->later_fragment = (offset & 0x1fff) != 0;
+		p->first_fragment = (offset & 0x3fff) == 0x2000;
+		at += head;
+	} else if (type == bpf_htons(0x86dd)) {
+		u8 next;
+		if (at + 40 > end || *(u8 *)at >> 4 != 6)
+			return 0;
+		p->bytes = bpf_ntohs(*(u16 *)(at + 4));
+		p->bytes = p->bytes ? p->bytes + 40 : skb->len - (at - data);
+		p->src_hi = half(at + 8);
+		p->src_lo = half(at + 16);
+		p->dst_hi = half(at + 24);
+		p->dst_lo = half(at + 32);
+		next = *(u8 *)(at + 6);
+		at += 40;
+#pragma unroll
+		for (int i = 0; i < IPV6_EXTENSIONS; i++) {
+			u8 *b = at;
+			if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60)
+				break;
+			if (at + 8 > end)
+				return 0;
+			if (next == 44) {
+				u16 offset = b[2] << 8 | b[3];
+				p->fragment_id = *(u32 *)(at + 4);
+				p->later_fragment = (offset & 0xfff8) != 0;
+				p->first_fragment = !p->later_fragment && (offset & 1);
+				at += 8;
+			} else if (next == 51) {
+				at += (b[1] + 2) * 4;
+			} else {
+				at += (b[1] + 1) * 8;
+			}
+			next = b[0];
+			if (p->later_fragment)
+				break;
+		}
+		p->proto = next;
+	} else {
+		return 0;
+	}
+	if (p->later_fragment)
+		return 1;
+	if (!transport(p, at, end))
+		p->src_port = p->dst_port = 0;
+	return 1;
+}
+
+/* Ports of later fragments are those that the first one of the same datagram carried. */
+static __always_inline u8 fragment(struct __sk_buff *skb, struct packet *p, u32 direction)
+{
+	struct fragment_key key = {};
+	struct fragment_ports *known;
+
+	key.src_hi = p->src_hi;
+	key.src_lo = p->src_lo;
+	key.dst_hi = p->dst_hi;
+	key.dst_lo = p->dst_lo;
+	key.id = p->fragment_id;
+	key.proto = p->proto;
+	key.ifindex = skb->ifindex;
+	key.direction = direction;
+	if (p->first_fragment) {
+		struct fragment_ports ports = {p->src_port, p->dst_port};
+		fragments.update(&key, &ports);
+		return 0;
+	}
+	known = fragments.lookup(&key);
+	if (!known)
+		return TIERFLOW_MARK_FRAGMENTED;
+	p->src_port = known->src_port;
+	p->dst_port = known->dst_port;
+	return 0;
+}
+
+/* Who began: the sender of a SYN, the receiver of a SYN-ACK or of a reply; else the sender, unless its port alone
+ * looks like a service's. */
+static __always_inline int sender_began(struct packet *p, u8 *marks)
+{
+	if (p->proto == 6 && p->tcp_flags & TCP_SYN)
+		return !(p->tcp_flags & TCP_ACK);
+	if (p->proto == 6)
+		*marks |= TIERFLOW_MARK_GUESSED;
+	if (p->reply) {
+		*marks |= TIERFLOW_MARK_GUESSED;
+		return 0;
+	}
+	if (p->paired && ((p->src_port < RESERVED && p->dst_port >= RESERVED) ||
+			  (p->src_port < EPHEMERAL && p->dst_port >= EPHEMERAL))) {
+		*marks |= TIERFLOW_MARK_GUESSED;
+		return 0;
+	}
+	return 1;
+}
+
+static __always_inline void lose(struct conversation *state, u64 bytes)
+{
+	u32 zero = 0;
+	struct loss *lost = losses.lookup(&zero);
+	u32 *now = epoch.lookup(&zero);
+
+	if (!lost || !now)
+		return;
+	lost->packets++;
+	lost->bytes += bytes;
+	if (state->lost_epoch != *now + 1) {
+		state->lost_epoch = *now + 1;
+		lost->records++;
+	}
+}
+
+static __always_inline int count(struct __sk_buff *skb, u32 direction)
+{
+	struct packet p = {};
+	struct conversation_key key = {};
+	struct tierflow_record *entry;
+	struct conversation *state = 0;
+	u32 zero = 0;
+	u64 now, rtt = 0;
+	u8 marks = 0, closes = 0, handshake;
+	void *counters;
+	int forward;
+
+	if (!parse(skb, &p))
+		return TC_ACT_UNSPEC;
+	if (p.first_fragment | p.later_fragment)
+		marks = fragment(skb, &p, direction);
+	if (direction == FROM_POD) {
+		key.local_hi = p.src_hi;
+		key.local_lo = p.src_lo;
+		key.remote_hi = p.dst_hi;
+		key.remote_lo = p.dst_lo;
+		key.local_port = p.src_port;
+		key.remote_port = p.dst_port;
+	} else {
+		key.local_hi = p.dst_hi;
+		key.local_lo = p.dst_lo;
+		key.remote_hi = p.src_hi;
+		key.remote_lo = p.src_lo;
+		key.local_port = p.dst_port;
+		key.remote_port = p.src_port;
+	}
+	if ((p.proto == 1 || p.proto == 58) && !p.later_fragment)
+		key.icmp = p.icmp;
+	key.ifindex = skb->ifindex;
+	key.proto = p.proto;
+	counters = active.lookup(&zero);
+	if (!counters)
+		return TC_ACT_UNSPEC;
+	now = bpf_ktime_get_boot_ns();
+	handshake = p.proto == 6 && p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
+	entry = bpf_map_lookup_elem(counters, &key);
+	if (!entry || handshake) {
+		state = conversations.lookup(&key);
+		if (state && handshake && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+			/* A new connection on the ports of one that ended, or that was taken up in its middle. */
+			if (state->closed || state->answered) {
+				conversations.delete(&key);
+				state = 0;
+			} else {
+				state->syn_ns = 0; /* sent again: which one is answered can't be told */
+			}
+		}
+		if (!state) {
+			struct conversation fresh = {};
+			u8 guess = 0;
+			int began = sender_began(&p, &guess);
+			fresh.last_seen_ns = now;
+			fresh.reporter = (direction == FROM_POD) == began ? TIERFLOW_REPORTER_SRC : TIERFLOW_REPORTER_DST;
+			fresh.marks = guess | TIERFLOW_MARK_STARTED;
+			fresh.syn_ns = (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ? now : 0;
+			fresh.answered = p.proto == 6 && (p.tcp_flags & TCP_SYN) == 0;
+			if (p.proto == 1 || p.proto == 58)
+				fresh.dst_port = p.icmp;
+			else
+				fresh.dst_port = began ? p.dst_port : p.src_port;
+			conversations.update(&key, &fresh);
+			state = conversations.lookup(&key);
+			if (!state)
+				return TC_ACT_UNSPEC;
+		}
+		if (handshake) {
+			if ((p.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+				if (state->syn_ns)
+					rtt = (now - state->syn_ns) / 1000 ?: 1;
+				state->syn_ns = 0;
+				state->answered = 1;
+			}
+			if (p.tcp_flags & TCP_FIN) {
+				if (direction == FROM_POD)
+					state->fin_local = 1;
+				else
+					state->fin_remote = 1;
+			}
+			if (!state->closed && (p.tcp_flags & TCP_RST || (state->fin_local && state->fin_remote))) {
+				state->closed = 1;
+				closes = TIERFLOW_MARK_COMPLETED;
+			}
+		}
+	}
+	if (!entry) {
+		struct tierflow_record fresh = {};
+		if (state->reporter == TIERFLOW_REPORTER_SRC) {
+			fresh.src_hi = key.local_hi;
+			fresh.src_lo = key.local_lo;
+			fresh.dst_hi = key.remote_hi;
+			fresh.dst_lo = key.remote_lo;
+			fresh.src_port = key.local_port;
+		} else {
+			fresh.src_hi = key.remote_hi;
+			fresh.src_lo = key.remote_lo;
+			fresh.dst_hi = key.local_hi;
+			fresh.dst_lo = key.local_lo;
+			fresh.src_port = key.remote_port;
+		}
+		fresh.dst_port = state->dst_port;
+		fresh.proto = p.proto;
+		fresh.reporter = state->reporter;
+		fresh.marks = state->marks;
+		fresh.first_seen_ns = now;
+		fresh.last_seen_ns = now;
+		state->last_seen_ns = now;
+		bpf_map_update_elem(counters, &key, &fresh, BPF_NOEXIST);
+		entry = bpf_map_lookup_elem(counters, &key);
+		if (!entry) {
+			lose(state, p.bytes);
+			return TC_ACT_UNSPEC;
+		}
+		state->marks &= ~TIERFLOW_MARK_STARTED;
+	}
+	forward = (entry->reporter == TIERFLOW_REPORTER_SRC) == (direction == FROM_POD);
+	if (forward) {
+		__sync_fetch_and_add(&entry->packets_fwd, 1);
+		__sync_fetch_and_add(&entry->bytes_fwd, p.bytes);
+		if ((entry->tcp_flags_fwd | p.tcp_flags) != entry->tcp_flags_fwd)
+			entry->tcp_flags_fwd |= p.tcp_flags;
+	} else {
+		__sync_fetch_and_add(&entry->packets_rev, 1);
+		__sync_fetch_and_add(&entry->bytes_rev, p.bytes);
+		if ((entry->tcp_flags_rev | p.tcp_flags) != entry->tcp_flags_rev)
+			entry->tcp_flags_rev |= p.tcp_flags;
+	}
+	entry->last_seen_ns = now;
+	if (rtt)
+		entry->handshake_rtt_us = rtt;
+	marks |= closes;
+	if (marks)
+		entry->marks |= marks;
+	return TC_ACT_UNSPEC;
+}
+
+int from_pod(struct __sk_buff *skb)
+{
+	return count(skb, FROM_POD);
+}
+
+int to_pod(struct __sk_buff *skb)
+{
+	return count(skb, TO_POD);
+}

@@ -1,0 +1,161 @@
+"""The few bpf(2) calls that the running collector needs, straight into numpy arrays.
+
+Layout of ``union bpf_attr``: linux/bpf.h. Only the short-lived loader process uses BCC, so that the compiler's memory
+is gone before the first packet is counted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from tierflow.schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_SYSCALL_NUMBERS: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+
+_MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM = 1, 2, 3
+_OBJ_GET, _OBJ_GET_INFO_BY_FD = 7, 15
+_MAP_LOOKUP_BATCH, _MAP_LOOKUP_AND_DELETE_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 25, 26, 27
+
+CHUNK: Final = 65_536
+"""Entries fetched in one call."""
+
+
+class _Kernel:
+    """The system call, bound when it is first made."""
+
+    __slots__ = ("_call", "_number")
+
+    def __init__(self) -> None:
+        self._number = _SYSCALL_NUMBERS.get(platform.machine())
+        self._call = ctypes.CDLL(None, use_errno=True).syscall
+
+    def __call__(self, command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
+        if self._number is None:
+            raise UnavailableError(f"eBPF: no bpf system call number known for {platform.machine()}")
+        result: int = self._call(self._number, command, attributes, len(attributes))
+        if result < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"bpf command {command}: {os.strerror(code)}")
+        return result
+
+
+_bpf: Final = _Kernel()
+
+
+def _attributes(form: str, *values: int) -> ctypes.Array[ctypes.c_char]:
+    packed = struct.pack(form, *values)
+    return ctypes.create_string_buffer(packed.ljust(128, b"\0"), 128)
+
+
+def open_pinned(path: Path) -> int:
+    """A file descriptor of the map or program pinned at ``path``.
+
+    Raises:
+        OSError: nothing is pinned there, or it may not be opened.
+    """
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return _bpf(_OBJ_GET, _attributes("=QII", ctypes.addressof(name), 0, 0))
+
+
+def update(fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:
+    """Write one entry; for an array of maps this returns when no program still uses the map that was replaced."""
+    _bpf(_MAP_UPDATE_ELEM, _attributes("=IIQQQ", fd, 0, key.ctypes.data, value.ctypes.data, 0))
+
+
+def look_up(fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:
+    """Read one entry into ``value``; of a per-CPU map, one row for each possible CPU."""
+    _bpf(_MAP_LOOKUP_ELEM, _attributes("=IIQQQ", fd, 0, key.ctypes.data, value.ctypes.data, 0))
+
+
+def update_batch(fd: int, keys: NDArray[Any], values: NDArray[Any]) -> None:
+    """Write many entries."""
+    if len(keys):
+        _batch(_MAP_UPDATE_BATCH, fd, None, None, keys, values, len(keys))
+
+
+def delete_each(fd: int, keys: NDArray[Any]) -> None:
+    """Delete entries, those that are gone already left out; few keys: one call each."""
+    base, step = keys.ctypes.data, keys.dtype.itemsize
+    for index in range(len(keys)):
+        try:
+            _bpf(_MAP_DELETE_ELEM, _attributes("=IIQQQ", fd, 0, base + index * step, 0, 0))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+
+class BatchReader:
+    """Reads whole maps in chunks into arrays that it owns and reuses."""
+
+    __slots__ = ("_keys", "_positions", "_values")
+
+    def __init__(self, key: np.dtype[np.void], value: np.dtype[np.void], chunk: int = CHUNK) -> None:
+        self._keys = np.zeros(chunk, key)
+        self._values = np.zeros(chunk, value)
+        self._positions = np.zeros((2, 16), np.uint64)
+
+    def take(self, fd: int) -> Iterator[tuple[NDArray[np.void], NDArray[np.void]]]:
+        """Chunks ``(keys, values)``, deleted from the map as they are read; views, good until the next chunk."""
+        return self._chunks(_MAP_LOOKUP_AND_DELETE_BATCH, fd)
+
+    def peek(self, fd: int) -> Iterator[tuple[NDArray[np.void], NDArray[np.void]]]:
+        """Chunks ``(keys, values)``, left in the map; views, good until the next chunk."""
+        return self._chunks(_MAP_LOOKUP_BATCH, fd)
+
+    def _chunks(self, command: int, fd: int) -> Iterator[tuple[NDArray[np.void], NDArray[np.void]]]:
+        before: int | None = None
+        position = 0
+        while True:
+            after = self._positions[position].ctypes.data
+            count, more = _batch(command, fd, before, after, self._keys, self._values, len(self._keys))
+            if count:
+                yield self._keys[:count], self._values[:count]
+            if not more:
+                return
+            before, position = after, 1 - position
+
+
+def _batch(
+    command: int,
+    fd: int,
+    before: int | None,
+    after: int | None,
+    keys: NDArray[Any],
+    values: NDArray[Any],
+    count: int,
+) -> tuple[int, bool]:
+    attributes = _attributes(
+        "=QQQQIIQQ", before or 0, after or 0, keys.ctypes.data, values.ctypes.data, count, fd, 0, 0
+    )
+    more = True
+    try:
+        _bpf(command, attributes)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        more = False  # the last chunk ends in ENOENT
+    return struct.unpack_from("=I", attributes.raw, 32)[0], more
+
+
+def program_statistics(fd: int) -> tuple[int, int]:
+    """``(run_time_ns, run_count)`` of a program, counted while ``kernel.bpf_stats_enabled`` is 1."""
+    info = ctypes.create_string_buffer(256)
+    _bpf(_OBJ_GET_INFO_BY_FD, _attributes("=IIQ", fd, len(info), ctypes.addressof(info)))
+    # struct bpf_prog_info: run_time_ns and run_cnt stand at 200 and 208 on 64-bit kernels since 5.1.
+    return struct.unpack_from("=QQ", info.raw, 192 + _RUN_TIME_SHIFT)
+
+
+_RUN_TIME_SHIFT: Final = 0
