@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import socket
-from typing import Final
+from typing import Any, Final
 
 import click
 from aiokafka.admin import AIOKafkaAdminClient
@@ -69,8 +69,8 @@ def check_port_free(port: int, flag: str) -> None:
             ) from error
 
 
-async def wait_for_broker(bootstrap: str, timeout_s: float) -> None:
-    """Return when the broker at ``bootstrap`` answers a metadata request.
+async def wait_for_broker(bootstrap: str, timeout_s: float, **client_arguments: Any) -> None:
+    """Return when the broker at ``bootstrap`` answers a metadata request; more arguments are the client's.
 
     Raises:
         UnavailableError: it didn't within ``timeout_s``.
@@ -80,15 +80,15 @@ async def wait_for_broker(bootstrap: str, timeout_s: float) -> None:
     # A refused connection is what is waited out here; aiokafka would log each one as an error.
     logger.setLevel(logging.CRITICAL)
     try:
-        await _until_it_answers(bootstrap, timeout_s)
+        await _until_it_answers(bootstrap, timeout_s, client_arguments)
     finally:
         logger.setLevel(level)
 
 
-async def _until_it_answers(bootstrap: str, timeout_s: float) -> None:
+async def _until_it_answers(bootstrap: str, timeout_s: float, client_arguments: dict[str, Any]) -> None:
     give_up = asyncio.get_running_loop().time() + timeout_s
     while True:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000)
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2_000, **client_arguments)
         try:
             await admin.start()
         except (KafkaError, OSError) as error:

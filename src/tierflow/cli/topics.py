@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from tierflow.cli.broker import wait_for_broker
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.schemas import topics
 from tierflow.schemas.errors import UnavailableError
@@ -28,22 +29,34 @@ CHECKED: Final = ("cleanup.policy",)
 
 @click.command("topics")
 @kafka_setting
+@kafka_security
 @setting(
     "--mode", type=click.Choice(["create", "check"]), default="check", help="Create what is missing, or only check."
 )
 @setting("--replication-factor", type=click.IntRange(1), default=1, help="Replication factor of topics created.")
 @setting("--topic-prefix", default="", help="Put before each topic's name.")
 @setting("--timeout-s", type=click.FloatRange(1), default=60.0, help="How long to wait for the broker.")
-def command(kafka: str, mode: Mode, replication_factor: int, topic_prefix: str, timeout_s: float) -> None:
+def command(
+    kafka: str, kafka_security: KafkaSecurity, mode: Mode, replication_factor: int, topic_prefix: str, timeout_s: float
+) -> None:
     """Create the topics that are missing, or check those there; what is there is never changed."""
     wanted = tuple(topic.with_prefix(topic_prefix) for topic in topics.ALL)
-    for line in asyncio.run(_run(kafka, mode, replication_factor, wanted, timeout_s)):
+    for line in asyncio.run(
+        _run(kafka, kafka_security.client_arguments(), mode, replication_factor, wanted, timeout_s)
+    ):
         click.echo(line)
 
 
-async def _run(kafka: str, mode: Mode, replication_factor: int, wanted: Sequence[Topic], timeout_s: float) -> list[str]:
-    await wait_for_broker(kafka, timeout_s)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+async def _run(
+    kafka: str,
+    security: Mapping[str, Any],
+    mode: Mode,
+    replication_factor: int,
+    wanted: Sequence[Topic],
+    timeout_s: float,
+) -> list[str]:
+    await wait_for_broker(kafka, timeout_s, **security)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka, **security)
     await admin.start()
     try:
         said = await _create(admin, wanted, replication_factor) if mode == "create" else []

@@ -1,0 +1,220 @@
+"""The chart renders with each profile, keeps to least privilege, speaks the real command line, refuses wrong values."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from tests.conftest import absent
+from tests.services.helm import helm as helm
+from tierflow.cli.main import command
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm" / "tierflow"
+PROFILES = sorted(path.stem for path in (CHART / "profiles").glob("*.yaml"))
+EVERYTHING = (
+    "metrics.serviceMonitor=true",
+    "metrics.prometheusRule=true",
+    "console.ingress.enabled=true",
+    "console.ingress.host=flows.example",
+    "console.ingress.tlsSecret=flows-tls",
+    "stream.autoscaling.enabled=true",
+)
+Object = dict[str, Any]
+
+
+def template(helm: str, profile: str | None, *settings: str) -> subprocess.CompletedProcess[str]:
+    chosen = ["--values", str(CHART / "profiles" / f"{profile}.yaml")] if profile else []
+    pairs = [part for setting in settings for part in ("--set", setting)]
+    return subprocess.run(
+        [helm, "template", "flows", str(CHART), "--namespace", "tierflow", *chosen, *pairs],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def rendered(helm: str, profile: str, *settings: str) -> list[Object]:
+    done = template(helm, profile, *settings)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def pods(documents: list[Object]) -> list[tuple[str, Object]]:
+    """Component and pod specification of every workload."""
+    found = [
+        (document["metadata"]["labels"]["app.kubernetes.io/component"], document["spec"]["template"]["spec"])
+        for document in documents
+        if document["kind"] in ("DaemonSet", "Deployment", "StatefulSet", "Job")
+    ]
+    found += [("test", document["spec"]) for document in documents if document["kind"] == "Pod"]
+    return found
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_lint_finds_nothing(helm: str, profile: str) -> None:
+    done = subprocess.run(
+        [helm, "lint", "--strict", str(CHART), "--values", str(CHART / "profiles" / f"{profile}.yaml")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_container_has_a_read_only_root_and_named_capabilities_only(helm: str, profile: str) -> None:
+    seen = 0
+    for component, spec in pods(rendered(helm, profile, *EVERYTHING)):
+        assert not spec.get("hostPID")
+        assert not spec.get("hostIPC")
+        assert bool(spec.get("hostNetwork")) == (component == "collector")
+        assert spec["automountServiceAccountToken"] == (component == "inventory")
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert "privileged" not in context
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"]["drop"] == ["ALL"]
+            added = context["capabilities"].get("add", [])
+            assert added == (["BPF", "NET_ADMIN", "PERFMON"] if component == "collector" else [])
+            assert (component == "collector") or spec["securityContext"]["runAsNonRoot"] is True
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+            assert "memory" in container["resources"]["limits"]
+            seen += 1
+    assert seen >= 6
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_pod_has_its_own_service_account_and_only_the_inventory_has_rights(helm: str, profile: str) -> None:
+    documents = rendered(helm, profile)
+    accounts = {document["metadata"]["name"] for document in documents if document["kind"] == "ServiceAccount"}
+    assert {spec["serviceAccountName"] for _, spec in pods(documents)} == accounts
+    subjects = [s["name"] for d in documents if d["kind"].endswith("RoleBinding") for s in d["subjects"]]
+    assert subjects == ["flows-tierflow-inventory"] * 2
+
+
+def test_no_rule_names_a_wildcard_or_a_secret(helm: str) -> None:
+    rules = [rule for d in rendered(helm, "trial") if d["kind"] in ("ClusterRole", "Role") for rule in d["rules"]]
+    assert rules
+    for rule in rules:
+        words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "*" not in words
+        assert "secrets" not in words
+    reading = [rule["verbs"] for rule in rules if "leases" not in rule["resources"]]
+    assert all(verbs == ["list", "watch"] for verbs in reading)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_each_selector_selects_its_own_template_and_each_service_finds_pods(helm: str, profile: str) -> None:
+    documents = rendered(helm, profile, *EVERYTHING)
+    templates = [d["spec"]["template"]["metadata"]["labels"] for d in documents if "template" in d.get("spec", {})]
+    for document in documents:
+        if document["kind"] in ("Deployment", "DaemonSet", "StatefulSet"):
+            wanted = document["spec"]["selector"]["matchLabels"].items()
+            assert wanted <= document["spec"]["template"]["metadata"]["labels"].items()
+            assert sum(wanted <= labels.items() for labels in templates) == 1
+        if document["kind"] == "Service":
+            assert any(document["spec"]["selector"].items() <= labels.items() for labels in templates)
+        if document["kind"] == "PodDisruptionBudget":
+            wanted = document["spec"]["selector"]["matchLabels"].items()
+            assert any(wanted <= labels.items() for labels in templates)
+
+
+def command_lines(helm: str) -> list[tuple[str, list[str], list[str]]]:
+    """Component, arguments and names of TIERFLOW_ variables of every container of every profile."""
+    lines = []
+    for profile in PROFILES:
+        for component, spec in pods(rendered(helm, profile)):
+            for container in spec["containers"]:
+                names = [entry["name"] for entry in container["env"] if entry["name"].startswith("TIERFLOW_")]
+                lines.append((f"{profile}/{component}/{container['name']}", container["args"], names))
+    return lines
+
+
+def resolve(arguments: list[str]) -> tuple[click.Command | None, list[str]]:
+    """The click command that the arguments name, and what is left of them; None: it isn't installed."""
+    found: click.Command | None = command
+    while isinstance(found, click.Group):
+        name, *arguments = arguments
+        found = found.get_command(click.Context(found), name)
+    return found, arguments
+
+
+@pytest.mark.parametrize(
+    "stage", ["broker", "topics", "collect", "inventory", "stream", "sink duckdb", "sink elasticsearch", "console"]
+)
+def test_the_real_command_accepts_every_argument_and_variable_of_the_chart(helm: str, stage: str) -> None:
+    words = stage.split()
+    lines = [line for line in command_lines(helm) if line[1][: len(words)] == words]
+    assert lines, f"no container runs {stage}"
+    for where, arguments, variables in lines:
+        found, rest = resolve(arguments)
+        if found is None:
+            absent(f"tierflow {stage} isn't part of this checkout")
+        assert found is not None
+        context = click.Context(found, info_name=stage)
+        # $(NODE_NAME) and the like are the kubelet's to fill in; to click they are text like any other.
+        found.make_parser(context).parse_args(list(rest))
+        options = {option for parameter in found.params for option in parameter.opts}
+        for argument in rest:
+            assert argument.split("=")[0] in options, f"{where}: {argument}"
+        known = {str(parameter.envvar) for parameter in found.params} | {"TIERFLOW_STATE"}
+        assert set(variables) <= known, f"{where}: {sorted(set(variables) - known)}"
+
+
+@pytest.mark.parametrize(
+    ("profile", "setting", "said"),
+    [
+        ("trial", "stream.windowSeconds=0", "/stream/windowSeconds"),
+        ("trial", "stream.windowSeconds=soon", "/stream/windowSeconds"),
+        ("trial", "store.kind=mysql", "'elasticsearch', 'duckdb'"),
+        ("trial", "collector.privileged=true", "additional properties 'privileged' not allowed"),
+        ("trial", "collector.capabilities={SYS_ADMIN}", "/collector/capabilities/0"),
+        ("trial", "collector.intervalSeconds=0.01", "/collector/intervalSeconds"),
+        ("trial", "console.port=70000", "/console/port"),
+        ("trial", "kafka.bootstrapServers=kafka:9092", "exclude each other"),
+        ("production", "kafka.bootstrapServers=kafka", "/kafka/bootstrapServers"),
+        ("production", "kafka.bootstrapServers=", "kafka.bootstrapServers: give host:port"),
+        ("production", "kafka.sasl.mechanism=GSSAPI", "/kafka/sasl/mechanism"),
+        ("production", "kafka.sasl.secret=", "kafka.sasl.secret: name the Secret"),
+        ("production", "store.elasticsearch.url=", "store.elasticsearch.url: give https://host:port"),
+        ("production", "console.ingress.enabled=true", "console.ingress.host: give the host name"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(helm: str, profile: str, setting: str, said: str) -> None:
+    done = template(helm, profile, setting)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_the_defaults_alone_ask_for_a_kafka(helm: str) -> None:
+    assert "kafka.bootstrapServers: give host:port of your Kafka" in template(helm, None).stderr
+
+
+def test_the_schema_describes_exactly_the_values_there_are() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def same(described: Object, values: Object, path: str) -> None:
+        properties = described.get("properties")
+        if properties is None or not isinstance(values, dict):
+            return
+        assert set(properties) - {"global"} == set(values), path
+        assert described["additionalProperties"] is False, path
+        for key, value in values.items():
+            same(properties[key], value, f"{path}.{key}")
+
+    same(schema, yaml.safe_load((CHART / "values.yaml").read_text()), "")
+
+
+def test_production_speaks_tls_and_sasl_by_secrets_and_no_secret_is_in_an_argument(helm: str) -> None:
+    specs = dict(pods(rendered(helm, "production")))
+    for component in ("collector", "inventory", "stream", "sink", "console", "topics"):
+        names = {volume["secret"]["secretName"] for volume in specs[component]["volumes"] if "secret" in volume}
+        assert {"tierflow-kafka-ca", "tierflow-kafka"} <= names, component
+    assert "broker" not in specs
+    for container in specs["sink"]["containers"]:
+        secrets = [entry for entry in container["env"] if "secretKeyRef" in entry.get("valueFrom", {})]
+        assert {entry["valueFrom"]["secretKeyRef"]["name"] for entry in secrets} == {"tierflow-elasticsearch"}
