@@ -1,0 +1,170 @@
+/** The console's own API: typed answers, errors in words, live updates. */
+
+import type { Flow } from "../domain/flow";
+
+export interface Range {
+  readonly from_s: number;
+  readonly to_s: number;
+}
+
+export interface FlowsAnswer {
+  readonly range: Range;
+  readonly flows: readonly Flow[];
+  readonly smaller: { readonly flows: number; readonly connections: number; readonly packets: number; readonly bytes: number };
+  readonly newest_s: number | null;
+}
+
+export interface PairOfRates {
+  readonly in: number;
+  readonly out: number;
+}
+
+export interface Rates {
+  readonly connections: PairOfRates;
+  readonly allowed: Traffic;
+  readonly denied: Traffic;
+  readonly passed: Traffic;
+}
+
+export interface Traffic {
+  readonly packets: PairOfRates;
+  readonly bytes: PairOfRates;
+}
+
+export interface Tile {
+  readonly id: string;
+  readonly name: string;
+  readonly namespace: string | null;
+  readonly kind: string;
+  readonly staged: boolean;
+  readonly order: number | null;
+  readonly selector: string;
+  readonly endpoints: number | null;
+  readonly rates: Rates;
+  readonly spark: readonly number[];
+}
+
+export interface BoardTier {
+  readonly name: string;
+  readonly order: number | null;
+  readonly default_action: string;
+  readonly policies: readonly Tile[];
+}
+
+export interface BoardAnswer {
+  readonly range: Range;
+  readonly tiers: readonly BoardTier[];
+  readonly no_policy: { readonly connections: number; readonly packets: number; readonly bytes: number };
+  readonly newest_s: number | null;
+}
+
+export interface RuleAnswer {
+  readonly index: number;
+  readonly action: string;
+  readonly sentence: readonly { readonly text: string; readonly strong: boolean }[];
+  readonly endpoints: { readonly in: number | null; readonly out: number | null };
+  readonly rates: Rates;
+}
+
+export interface PolicyAnswer {
+  readonly range: Range;
+  readonly id: string;
+  readonly name: string;
+  readonly namespace: string | null;
+  readonly tier: string;
+  readonly kind: string;
+  readonly staged: boolean;
+  readonly order: number | null;
+  readonly selector: string;
+  readonly ingress: readonly RuleAnswer[];
+  readonly egress: readonly RuleAnswer[];
+  readonly denials: readonly {
+    readonly direction: "ingress" | "egress";
+    readonly rule_index: number;
+    readonly source: string;
+    readonly dest: string;
+    readonly packets: number;
+    readonly connections: number;
+    readonly filter: readonly string[];
+  }[];
+  readonly selected: readonly { readonly namespace: string; readonly name: string; readonly type: string }[];
+  readonly last_evaluated_s: number | null;
+  readonly yaml: string;
+}
+
+export interface HitAnswer {
+  readonly tier: string;
+  readonly policy: string;
+  readonly id: string | null;
+  readonly action: string;
+  readonly rule_index: number;
+  readonly staged: boolean;
+  readonly words: string;
+}
+
+export interface ExplainAnswer {
+  readonly sides: readonly {
+    readonly reporter: string;
+    readonly direction: "egress" | "ingress";
+    readonly action: string;
+    readonly evidence: string;
+    readonly derived: boolean;
+    readonly hits: readonly HitAnswer[];
+    readonly pending: readonly HitAnswer[];
+  }[];
+  readonly words: string;
+  readonly policies: number;
+}
+
+export type LogValue = string | number | boolean | null | readonly (string | number)[];
+export type FlowLog = Readonly<Record<string, LogValue>>;
+
+export interface LogsAnswer {
+  readonly range: Range;
+  readonly logs: readonly FlowLog[];
+  readonly cursor: string | null;
+  readonly total: number | null;
+  readonly newest_s: number | null;
+}
+
+export interface FieldAnswer {
+  readonly name: string;
+  readonly type: string;
+  readonly about: string;
+  readonly collected: boolean;
+}
+
+/** What went wrong, in words for the reader; `status` 0 is a server that can't be reached. */
+export class ApiError extends Error {
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
+
+export async function get<T>(path: string, query: URLSearchParams, signal: AbortSignal): Promise<T> {
+  const text = query.toString();
+  let response: Response;
+  try {
+    response = await fetch(`/api/v1/${path}${text === "" ? "" : `?${text}`}`, { signal, headers: { accept: "application/json" } });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new ApiError(0, "The console's server can't be reached. Is `tierflow console` still running?");
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(response.status, problem(body) ?? `The server answered ${response.status}.`);
+  return body as T;
+}
+
+function problem(body: unknown): string | null {
+  if (typeof body !== "object" || body === null || !("detail" in body)) return null;
+  return typeof body.detail === "string" ? body.detail : null;
+}
+
+/** Call back whenever newer flow logs are stored; returns what ends it. */
+export function live(onNewer: (newestS: number) => void, onState: (connected: boolean) => void): () => void {
+  const events = new EventSource("/api/v1/live");
+  events.addEventListener("newest", (event) => onNewer(Number((event as MessageEvent<string>).data)));
+  events.onopen = () => onState(true);
+  events.onerror = () => onState(false);
+  return () => events.close();
+}

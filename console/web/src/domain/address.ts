@@ -1,0 +1,133 @@
+/** The state that the address bar holds: which view, which range and filter, what is chosen in it. */
+
+export type ViewName = "flows" | "board" | "policy" | "logs";
+
+export const TYPES = ["net", "ns", "wep", "hep"] as const;
+export const TYPE_LABELS: Readonly<Record<string, string>> = { net: "Network", ns: "Network set", wep: "WEP", hep: "HEP" };
+export const PRESETS: readonly (readonly [string, number])[] = [
+  ["15m", 900],
+  ["1h", 3600],
+  ["3h", 10800],
+  ["6h", 21600],
+  ["12h", 43200],
+  ["24h", 86400],
+];
+
+/** One condition on a field of the flow log. */
+export interface Condition {
+  readonly field: string;
+  readonly value: string;
+  readonly exclude: boolean;
+}
+
+/** A range: relative ends are seconds before now and negative or zero; absolute ones are Unix seconds. */
+export interface Filter {
+  readonly from: number;
+  readonly to: number;
+  readonly sourceTypes: readonly string[];
+  readonly destTypes: readonly string[];
+  readonly sourceLabels: readonly string[];
+  readonly destLabels: readonly string[];
+  readonly conditions: readonly Condition[];
+}
+
+export interface Place {
+  readonly view: ViewName;
+  readonly filter: Filter;
+  /** Choices inside a view (mode, selection, zoom, shown columns), each a text. */
+  readonly choice: Readonly<Record<string, string>>;
+}
+
+export const NO_FILTER: Filter = {
+  from: -900,
+  to: 0,
+  sourceTypes: [],
+  destTypes: [],
+  sourceLabels: [],
+  destLabels: [],
+  conditions: [],
+};
+
+const VIEWS: readonly ViewName[] = ["flows", "board", "policy", "logs"];
+const RESERVED = new Set(["from", "to", "source_type", "dest_type", "source_label", "dest_label", "filter"]);
+
+function number(text: string | null, otherwise: number): number {
+  const value = text === null || text === "" ? Number.NaN : Number(text);
+  return Number.isFinite(value) ? Math.trunc(value) : otherwise;
+}
+
+function condition(text: string): Condition | null {
+  const exclude = text.startsWith("-");
+  const rest = exclude ? text.slice(1) : text;
+  const at = rest.indexOf(":");
+  return at > 0 ? { field: rest.slice(0, at), value: rest.slice(at + 1), exclude } : null;
+}
+
+/** The query of the API and of the address bar for one filter: only what differs from no filter. */
+export function filterQuery(filter: Filter): URLSearchParams {
+  const query = new URLSearchParams();
+  if (filter.from !== NO_FILTER.from) query.set("from", String(filter.from));
+  if (filter.to !== NO_FILTER.to) query.set("to", String(filter.to));
+  for (const type of filter.sourceTypes) query.append("source_type", type);
+  for (const type of filter.destTypes) query.append("dest_type", type);
+  for (const label of filter.sourceLabels) query.append("source_label", label);
+  for (const label of filter.destLabels) query.append("dest_label", label);
+  for (const each of filter.conditions) query.append("filter", `${each.exclude ? "-" : ""}${each.field}:${each.value}`);
+  return query;
+}
+
+export function read(path: string, search: string): Place {
+  const name = path.replace(/^\/+/, "").split("/")[0] ?? "";
+  const query = new URLSearchParams(search);
+  const choice: Record<string, string> = {};
+  for (const [key, value] of query) if (!RESERVED.has(key)) choice[key] = value;
+  return {
+    view: VIEWS.find((view) => view === name) ?? "flows",
+    filter: {
+      from: number(query.get("from"), NO_FILTER.from),
+      to: number(query.get("to"), NO_FILTER.to),
+      sourceTypes: query.getAll("source_type"),
+      destTypes: query.getAll("dest_type"),
+      sourceLabels: query.getAll("source_label"),
+      destLabels: query.getAll("dest_label"),
+      conditions: query.getAll("filter").flatMap((text) => condition(text) ?? []),
+    },
+    choice,
+  };
+}
+
+export function write(place: Place): string {
+  const query = filterQuery(place.filter);
+  for (const [key, value] of Object.entries(place.choice)) if (value !== "") query.set(key, value);
+  const text = query.toString();
+  return `/${place.view}${text === "" ? "" : `?${text}`}`;
+}
+
+/** The filter with one more condition; its opposite is taken out. */
+export function withCondition(filter: Filter, added: Condition): Filter {
+  const others = filter.conditions.filter((each) => each.field !== added.field || each.value !== added.value);
+  return { ...filter, conditions: [...others, added] };
+}
+
+/** The folded filter bar's line. */
+export function summary(filter: Filter): string {
+  const list = (values: readonly string[], none: string): string => (values.length ? `[ ${values.join(", ")} ]` : none);
+  const all = TYPES.join(",");
+  const end = (value: number): string =>
+    value === 0 ? "now" : value < 0 ? ago(-value) : new Date(value * 1000).toISOString().slice(0, 19).replace("T", " ") + "Z";
+  const parts = [
+    `Source type: ${list(filter.sourceTypes, `[ ${all} ]`)}`,
+    `Source labels: ${list(filter.sourceLabels, "None")}`,
+    `Destination type: ${list(filter.destTypes, `[ ${all} ]`)}`,
+    `Destination labels: ${list(filter.destLabels, "None")}`,
+    `Time range: [ From: ${end(filter.from)}${filter.to === 0 ? "" : ` To: ${end(filter.to)}`} ]`,
+    ...filter.conditions.map((each) => `${each.exclude ? "not " : ""}${each.field}: ${each.value}`),
+  ];
+  return `Filter: ${parts.join(", ")}`;
+}
+
+function ago(seconds: number): string {
+  if (seconds % 3600 === 0) return `${seconds / 3600} hour${seconds === 3600 ? "" : "s"} ago`;
+  if (seconds % 60 === 0) return `${seconds / 60} minute${seconds === 60 ? "" : "s"} ago`;
+  return `${seconds} seconds ago`;
+}

@@ -1,0 +1,66 @@
+/** What the API says of flows, and the states a flow can be in. */
+
+export type EndpointType = "wep" | "hep" | "ns" | "net";
+
+export type Status = "allowed" | "denied" | "denied_by_destination" | "leak" | "unanswered" | "unknown";
+
+export interface End {
+  readonly namespace: string;
+  readonly name: string;
+  readonly type: EndpointType;
+}
+
+/** One flow: all connections of a source and a destination over one protocol and port, in one state, in the range. */
+export interface Flow {
+  readonly source: End;
+  readonly dest: End;
+  readonly proto: string;
+  readonly dest_port: number | null;
+  readonly service: string | null;
+  readonly status: Status;
+  readonly connections: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+export type Measure = "connections" | "packets" | "bytes";
+
+export interface StatusWords {
+  readonly label: string;
+  readonly about: string;
+  readonly blocked: boolean;
+}
+
+export const STATUSES: Readonly<Record<Status, StatusWords>> = {
+  allowed: { label: "Allowed", about: "Allowed on every side that was judged, and answered.", blocked: false },
+  unanswered: { label: "Allowed, unanswered", about: "Allowed by policy, and yet nothing came back.", blocked: false },
+  denied: { label: "Denied", about: "Denied by the source's policies, or by a destination whose source is not ours.", blocked: true },
+  denied_by_destination: {
+    label: "Denied by destination",
+    about: "The source may send; the destination's policies deny.",
+    blocked: true,
+  },
+  leak: { label: "Leak", about: "Denied by policy, and yet a packet arrived or was answered: not enforced.", blocked: true },
+  unknown: { label: "Unknown", about: "No packet in the range could tell.", blocked: false },
+};
+
+export const STATUS_ORDER = Object.keys(STATUSES) as readonly Status[];
+
+/** Whether a chosen status takes in a flow's: "denied" takes in what its destination denied. */
+export function statusMatches(chosen: string, status: Status): boolean {
+  return chosen === status || (chosen === "denied" && status === "denied_by_destination");
+}
+
+/** `namespace:name`, as the product's own table has it; `-` stands for no namespace. */
+export function nameKey(end: End): string {
+  return `${end.namespace}:${end.name}`;
+}
+
+export function flowKey(flow: Flow): string {
+  return [nameKey(flow.source), nameKey(flow.dest), flow.proto, flow.dest_port ?? "-", flow.status].join("|");
+}
+
+export function flowTitle(flow: Flow): string {
+  const port = flow.dest_port === null ? flow.proto : `${flow.proto}/${flow.dest_port}`;
+  return `${nameKey(flow.source)} → ${nameKey(flow.dest)} ${port}`;
+}

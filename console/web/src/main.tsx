@@ -1,0 +1,70 @@
+/** The page's frame: heading, ways to the views, theme, and the address bar as the one place of state. */
+
+import { render } from "preact";
+import type { VNode } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { live } from "./api/client";
+import type { Place, ViewName } from "./domain/address";
+import { read, write } from "./domain/address";
+import "./style.css";
+import { BoardView } from "./views/board";
+import { FlowsView } from "./views/flows";
+import { LogsView } from "./views/logs";
+import type { Going } from "./views/place";
+import { PolicyView } from "./views/policy";
+
+const VIEWS: readonly (readonly [ViewName, string])[] = [["flows", "Flow Visualizer"], ["board", "Policy Board"], ["logs", "Flow Logs"]];
+const TITLES: Readonly<Record<ViewName, string>> = { flows: "Flow Visualizer", board: "Policy Board", policy: "Policy", logs: "Flow Logs" };
+/** A burst of newer flow logs asks once. */
+const SETTLE_MS = 1000;
+
+function Page(): VNode {
+  const [place, setPlace] = useState<Place>(() => read(location.pathname, location.search));
+  const [tick, setTick] = useState(0);
+  const [connected, setConnected] = useState(true);
+  const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "");
+  useEffect(() => {
+    const back = (): void => setPlace(read(location.pathname, location.search));
+    addEventListener("popstate", back);
+    return () => removeEventListener("popstate", back);
+  }, []);
+  useEffect(() => {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const stop = live(() => { clearTimeout(timer); timer = setTimeout(() => setTick((last) => last + 1), SETTLE_MS); }, setConnected);
+    return () => { clearTimeout(timer); stop(); };
+  }, []);
+  useEffect(() => { document.documentElement.dataset["theme"] = theme; localStorage.setItem("theme", theme); }, [theme]);
+  useEffect(() => { document.title = `${TITLES[place.view]} · tierflow`; }, [place.view]);
+
+  const visit = (next: Place, replace = false): void => {
+    const address = write(next);
+    if (replace) history.replaceState(null, "", address);
+    else if (address !== location.pathname + location.search) history.pushState(null, "", address);
+    setPlace(next);
+  };
+  const going: Going = {
+    place,
+    tick,
+    choose: (choice) => visit({ ...place, choice: { ...place.choice, ...choice } }, "text" in choice),
+    filter: (filter) => visit({ ...place, filter }),
+    go: (view, choice = {}, filter = { ...place.filter, conditions: [] }) => visit({ view, choice, filter }),
+  };
+  return (
+    <>
+      <header>
+        <a class="skip" href="#main">Skip to content</a>
+        <span class="brand">tierflow</span>
+        <nav aria-label="Views">{VIEWS.map(([view, label]) => <a key={view} href={`/${view}`} aria-current={place.view === view || (place.view === "policy" && view === "board") ? "page" : undefined} onClick={(event) => { if (event.ctrlKey || event.metaKey) return; event.preventDefault(); going.go(view); }}>{label}</a>)}</nav>
+        <span class={`live ${connected ? "on" : ""}`} role="status">{connected ? "● live" : "○ not live: reconnecting"}</span>
+        <button onClick={() => setTheme(theme === "dark" ? "light" : theme === "light" ? "" : "dark")}>Theme: {theme === "" ? "system" : theme}</button>
+      </header>
+      <main id="main">
+        <h1 class={place.view === "policy" ? "visually-hidden" : "title"}>{TITLES[place.view]}</h1>
+        {place.view === "flows" ? <FlowsView going={going} /> : place.view === "board" ? <BoardView going={going} /> : place.view === "policy" ? <PolicyView going={going} /> : <LogsView going={going} />}
+      </main>
+    </>
+  );
+}
+
+const root = document.getElementById("page");
+if (root !== null) render(<Page />, root);

@@ -1,0 +1,34 @@
+/** Loading, empty, error and stale, in words that say what to do. */
+
+import type { ComponentChildren, VNode } from "preact";
+import type { ApiError } from "../api/client";
+import { span } from "../domain/format";
+
+export function Loading({ what }: { what: string }): VNode {
+  return <p class="state" role="status">Loading {what} …</p>;
+}
+
+export function Empty({ children }: { children: ComponentChildren }): VNode {
+  return <div class="state" role="status">{children}</div>;
+}
+
+export function Fault({ error }: { error: ApiError }): VNode {
+  return (
+    <div class="state fault" role="alert">
+      <strong>{error.status === 401 ? "This session has ended." : "That didn't work."}</strong> {error.message}
+      {error.status === 401 ? " Open the address that `tierflow console` printed: it holds a fresh token." : null}
+    </div>
+  );
+}
+
+const STALE_S = 120;
+
+/** Shown when the newest flow log is old although the range reaches to now. */
+export function Stale({ newestS, toS }: { newestS: number | null; toS: number }): VNode | null {
+  if (newestS === null || toS - newestS < STALE_S) return null;
+  return (
+    <p class="stale" role="status">
+      The newest flow log is {span(toS - newestS)} old. See whether collector, stream and sink still run.
+    </p>
+  );
+}

@@ -1,0 +1,10 @@
+import { defineConfig } from "vitest/config";
+
+/** The page is built into the server's package, so that the wheel carries it; assets are never inlined, as the policy
+ * on content forbids data: scripts and inline styles. */
+export default defineConfig({
+  base: "/",
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: { outDir: "../server/static", emptyOutDir: true, assetsInlineLimit: 0, target: "es2022", modulePreload: { polyfill: false } },
+  test: { environment: "jsdom" },
+});
