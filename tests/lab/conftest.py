@@ -1,0 +1,99 @@
+"""A node of its own for each lab under test: a network namespace that the command line is run in."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.conftest import absent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True)
+class Node:
+    """A network namespace that stands for a node, and the state folder of the lab in it."""
+
+    name: str
+    state: Path
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on the node, whatever becomes of it."""
+        environment = {**os.environ, "TIERFLOW_STATE": str(self.state)}
+        return subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.name}", *argv],
+            capture_output=True, text=True, check=False, env=environment, timeout=90,
+        )  # fmt: skip
+
+    def lab(self, *arguments: str) -> str:
+        """Standard output of ``tierflow lab ...``, which must end well."""
+        done = self.run(sys.executable, "-m", "tierflow.cli.main", "lab", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """``tierflow lab status --json`` by Deployment name."""
+        pods = json.loads(self.lab("status", "--json"))
+        return {pod["name"].rsplit("-", 2)[0]: pod for pod in pods}
+
+    def leftovers(self) -> dict[str, Any]:
+        """What exists on the node and around it; equal before set-up and after down."""
+        return {
+            "namespaces": sorted(path.name for path in Path("/run/netns").iterdir()),
+            "resolvers": sorted(path.name for path in Path("/etc/netns").glob("*")),
+            "ruleset": self.run("nft", "list", "ruleset").stdout,
+            "links": self.run("ip", "-o", "link").stdout,
+            "routes": self.run("ip", "route", "show", "table", "all").stdout,
+            "neighbours": self.run("ip", "neigh").stdout,
+            "forwarding": self.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout,
+            "processes": programs(),
+        }
+
+
+def programs() -> list[str]:
+    """Command lines of this machine's processes that run the lab's programs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if "lab/storefront.py" in line or "lab/dns.py" in line:
+            found.append(line)
+    return sorted(found)
+
+
+def wait_until(condition: Callable[[], bool], what: str, bound_s: float = 30) -> None:
+    """Wait on a condition, with a bound."""
+    deadline = time.monotonic() + bound_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {bound_s} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A fresh node; its lab is taken down at the end whatever the test did."""
+    missing = [tool for tool in ("ip", "nft", "nsenter") if shutil.which(tool) is None]
+    if missing:
+        absent(f"{', '.join(missing)} missing (Debian: apt install iproute2 nftables util-linux)")
+    name = f"tftest-{secrets.token_hex(3)}"
+    done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if done.returncode:
+        absent(f"no network namespaces here: {done.stderr.strip()}")
+    made = Node(name, tmp_path / "state")
+    try:
+        yield made
+    finally:
+        made.run(sys.executable, "-m", "tierflow.cli.main", "lab", "down")
+        subprocess.run(["ip", "netns", "delete", name], check=True)
