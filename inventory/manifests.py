@@ -1,0 +1,167 @@
+"""Folders of Kubernetes manifests as a source of the inventory: YAML and JSON, lists included, watched for changes.
+
+An object in a file exists; a pod is an endpoint when its ``status`` gives it an address, as in a dump of a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from tierflow.policy.resources import Problem, parse_documents
+
+from tierflow.inventory.kinds import kind_of
+from tierflow.inventory.objects import MalformedObject, Reduced, reduce
+from tierflow.inventory.versions import Versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tierflow.policy.model import Resources
+    from tierflow.schemas.inventory import ObjectVersion
+
+SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+# libyaml's loader is an order of magnitude faster and is in every wheel; the pure one is for other platforms.
+_Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Stamp = tuple[int, int, int]
+"""Modification time in ns, size, inode: what changes when a file does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    stamp: Stamp
+    reduced: tuple[Reduced, ...]
+    problems: tuple[str, ...]
+
+
+def documents_of(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """File, document index and object of each object in a file; a list's items count as documents of their own.
+
+    Raises:
+        MalformedObject: the file is no YAML (or JSON), or a document in it is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = [json.loads(text)] if path.suffix == ".json" else list(yaml.load_all(text, Loader=_Loader))
+    except (yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise MalformedObject("text", problem[:200], "YAML or JSON in UTF-8") from error
+    index = 0
+    for document in loaded:
+        if document is None:
+            continue
+        if not isinstance(document, dict):
+            raise MalformedObject(f"document {index}", document, "a Kubernetes object")
+        items = document.get("items") if str(document.get("kind", "")).endswith("List") else [document]
+        for item in items or []:
+            if not isinstance(item, dict):
+                raise MalformedObject(f"document {index}", item, "a Kubernetes object")
+            yield str(path), index, item
+            index += 1
+
+
+def manifest_files(folder: Path) -> list[Path]:
+    """The manifests below a folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+
+
+def load_folder(folder: Path) -> tuple[Resources, list[Problem]]:
+    """The policies and what they refer to, of all manifests below a folder; what can't be used is a problem."""
+    documents, problems = [], []
+    for path in manifest_files(folder):
+        try:
+            documents.extend(documents_of(path))
+        except MalformedObject as error:
+            problems.append(Problem(str(path), 0, "", error.field, error.found, error.accepted))
+    resources, more = parse_documents(documents)
+    return resources, problems + more
+
+
+class ManifestSource:
+    """Looks at folders, and says what began and ended since it last did."""
+
+    __slots__ = ("_files", "_folders", "_versions", "problems")
+
+    def __init__(self, folders: Sequence[Path], versions: Versions | None = None) -> None:
+        """``versions`` is what has been published already."""
+        self._folders = tuple(folders)
+        self._versions = versions if versions is not None else Versions()
+        self._files: dict[Path, _File] = {}
+        self.problems: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> Versions:
+        """What has been published."""
+        return self._versions
+
+    def poll(self, now_ns: int, *, since_ns: int | None = None) -> list[ObjectVersion]:
+        """Versions that began or ended since the call before; empty when no file changed.
+
+        Args:
+            now_ns: the time of changes found.
+            since_ns: since when an object that gives no time of its own holds, ``now_ns`` if None; 0 at the first call
+                of a source whose objects have been there all along.
+        """
+        if not self._read_changed():
+            return []
+        self.problems = tuple(problem for file in self._files.values() for problem in file.problems)
+        wanted: dict[tuple[str, str], Reduced] = {}
+        for path in sorted(self._files):
+            for each in self._files[path].reduced:
+                wanted[each.kind, each.key] = each
+        messages: list[ObjectVersion] = []
+        for kind in sorted({kind for kind, _ in wanted} | self._versions.kinds()):
+            keys = {key for of_kind, key in wanted if of_kind == kind and wanted[of_kind, key].object is not None}
+            messages += self._versions.retain(kind, keys, now_ns=now_ns)
+        for (kind, key), each in wanted.items():
+            if each.object is not None:
+                began = each.began_ns if each.began_ns is not None else since_ns
+                messages += self._versions.put(kind, key, each.object, began_ns=began, now_ns=now_ns)
+        return messages
+
+    def _read_changed(self) -> bool:
+        changed = False
+        present: dict[Path, Stamp] = {}
+        for folder in self._folders:
+            for path in manifest_files(folder) if folder.is_dir() else ():
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    # It went between the listing and now: absent.
+                    continue
+                present[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        for path in set(self._files) - set(present):
+            del self._files[path]
+            changed = True
+        for path, stamp in present.items():
+            known = self._files.get(path)
+            if known is None or known.stamp != stamp:
+                self._files[path] = _read(path, stamp, known)
+                changed = True
+        return changed
+
+
+def _read(path: Path, stamp: Stamp, before: _File | None) -> _File:
+    problems, reduced = [], []
+    try:
+        documents = list(documents_of(path))
+    except OSError as error:
+        return _File(stamp, (), (f"{path}: {error.strerror or error}",))
+    except MalformedObject as error:
+        # A file that is being written is broken for a moment: what it said before still holds.
+        return _File(stamp, before.reduced if before else (), (f"{path}: {error}",))
+    for file, index, manifest in documents:
+        kind = kind_of(manifest.get("apiVersion"), manifest.get("kind"))
+        if kind is None:
+            continue
+        try:
+            reduced.append(reduce(kind, manifest))
+        except MalformedObject as error:
+            metadata = manifest.get("metadata")
+            name = metadata.get("name") if isinstance(metadata, dict) else None
+            problems.append(f"{file}: document {index}: {kind.name} {name or '(no name)'}: {error}")
+    return _File(stamp, tuple(reduced), tuple(problems))
