@@ -26,6 +26,7 @@ LAST_HOST: Final = 250
 DNS_ADDRESS: Final = "10.96.0.10"
 INTERNET: Final = {"api.twilio.com": "203.0.113.10", "elsewhere": "198.51.100.20"}
 """Addresses of the internet host, all in documentation ranges (RFC 5737)."""
+PROTOCOLS: Final = {"TCP": 6, "UDP": 17, "SCTP": 132}
 ROGUE: Final = "rogue"
 TABLES: Final = (services.TABLE, enforcement.TABLE, truth.TABLE)
 
@@ -281,7 +282,7 @@ def _endpoint(pod: Pod) -> Endpoint:
         name=pod.name,
         labels=pod.labels,
         service_account=pod.service_account,
-        named_ports=pod.ports,
+        named_ports=tuple((name, PROTOCOLS[protocol], port) for name, protocol, port in pod.ports),
         addresses=pod.addresses,
     )
 

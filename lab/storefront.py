@@ -89,7 +89,7 @@ async def _request(url: str) -> None:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 80
     found = await asyncio.get_running_loop().getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-    reader, writer = await asyncio.open_connection(found[0][4][0], port, limit=REQUEST_LIMIT_BYTES)
+    reader, writer = await asyncio.open_connection(str(found[0][4][0]), port, limit=REQUEST_LIMIT_BYTES)
     try:
         request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: storefront\r\n"
         writer.write(request.encode() + b"Connection: close\r\n\r\n")

@@ -156,7 +156,7 @@ def test_a_second_lab_on_the_node_is_refused_in_one_line(node: Node, tmp_path: P
 
 def test_without_root_one_line_names_the_synthetic_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(UnavailableError, match="needs root.*`tierflow collect --source synthetic`") as caught:
+    with pytest.raises(UnavailableError, match=r"needs root.*`tierflow collect --source synthetic`") as caught:
         require_privilege()
     assert "\n" not in str(caught.value)
 
