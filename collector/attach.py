@@ -73,9 +73,7 @@ class Attachments:
         new = {index: name for index, name in present.items() if index not in self._attached}
         if new:
             with IPRoute() as netlink:
-                for index, name in new.items():
-                    if self._attach(netlink, index, name):
-                        came[index] = name
+                came = {index: name for index, name in new.items() if self._attach(netlink, index, name)}
         self._attached |= came
         return came, gone
 

@@ -1,0 +1,322 @@
+"""The live source: the eBPF program's maps, swapped and emptied at each drain."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tierflow.collector import bpf_syscall, conntrack, privileges
+from tierflow.collector.attach import Attachments
+from tierflow.collector.drain import sweep, to_unix
+from tierflow.collector.map_layout import CONVERSATION, KEY, LOSS, PINNED, layout_name
+from tierflow.collector.source import Drain, Loss
+from tierflow.schemas.clock import NS_PER_S
+from tierflow.schemas.errors import UnavailableError
+from tierflow.schemas.record import RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
+
+BPF_FILE_SYSTEM: Final = Path("/sys/fs/bpf")
+SWEEP_S: Final = 5
+"""How often idle conversations are looked for."""
+_ZERO: Final = np.zeros(1, np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class EbpfSettings:
+    """What the live source is asked to do.
+
+    Attributes:
+        node: this node's name; the maps are pinned under it.
+        interfaces: name patterns of the pods' host-side interfaces.
+        interval_s: how often it is drained.
+        keepalive_s: an open, silent conversation has a record in each span of this width, aligned to Unix time.
+        max_conversations: entries of each counter map and of the conversation map.
+    """
+
+    node: str
+    interfaces: tuple[str, ...]
+    interval_s: float
+    keepalive_s: float
+    max_conversations: int
+
+
+class EbpfSource:
+    """Counts conversations in the kernel; one thread at a time calls its methods, ``follow`` apart."""
+
+    def __init__(self, settings: EbpfSettings, file_system: Path = BPF_FILE_SYSTEM) -> None:
+        self._settings = settings
+        self._root = file_system / "tierflow"
+        self._folder = self._root / settings.node.replace(".", "_") / f"{layout_name()}_{os.getpid()}"
+        self._file_system = file_system
+        self._fds: dict[str, int] = {}
+        self._attachments: Attachments | None = None
+        self._lock = threading.Lock()
+        self._reader = bpf_syscall.BatchReader(KEY, RECORD)
+        self._states = bpf_syscall.BatchReader(KEY, CONVERSATION)
+        self._active = "counters_a"
+        self._epoch = 0
+        self._lost = Loss()
+        self._inherited: list[tuple[NDArray[np.void], Loss]] = []
+        self._ended_ns = 0
+        self._watermark_ns = 0
+        self._next_sweep_s = 0.0
+        self._span = -1
+        self._vanished = False
+        self._nat_failed = False
+
+    @property
+    def interfaces(self) -> dict[int, str]:
+        """Interfaces watched now."""
+        return {} if self._attachments is None else self._attachments.interfaces
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """File descriptors of the two programs, for their statistics."""
+        return {name: self._fds[name] for name in ("from_pod", "to_pod")}
+
+    def start(self) -> None:
+        """Load, take over what a killed collector left, attach.
+
+        Raises:
+            UnavailableError: a privilege, BCC, headers or the bpf file system is missing.
+        """
+        privileges.require(privileges.effective())
+        self._make_folder()
+        self._load()
+        self._fds = {name: bpf_syscall.open_pinned(self._folder / name) for name in PINNED}
+        left = self._left_behind()
+        for folder in left:
+            self._adopt_conversations(folder)
+        self._point_to("counters_a")
+        self._attachments = Attachments(self._settings.interfaces, self._fds)
+        self.follow()
+        # Only now does nothing write to the old maps any more: their filters have been replaced.
+        for folder in left:
+            self._inherit(folder)
+        self._ended_ns = time.time_ns()
+
+    def follow(self) -> None:
+        """Attach to interfaces that came; note those that went."""
+        if self._attachments is None:
+            return
+        with self._lock:
+            came, gone = self._attachments.follow()
+        self._vanished = self._vanished or bool(gone)
+        if came:
+            _log.info("attached to %s", ", ".join(sorted(came.values())))
+
+    def drain(self) -> Iterator[Drain]:
+        """Records since the drain before, in parts of at most 65,536; the last part moves the watermark."""
+        started_ns, before_ns = self._ended_ns, time.time_ns()
+        offset_ns = _boot_offset_ns()
+        taken, self._active = self._active, "counters_b" if self._active == "counters_a" else "counters_a"
+        self._point_to(self._active)
+        ended_ns = max(time.time_ns(), started_ns)
+        self._ended_ns = ended_ns
+        loss, translations = self._new_loss(), self._translations()
+        inherited, self._inherited = self._inherited, []
+        for records, old_loss in inherited:
+            loss += old_loss
+            conntrack.resolve(records, translations)
+            yield Drain(records, started_ns, ended_ns, self._watermark_ns)
+        for _, records in self._reader.take(self._fds[taken]):
+            to_unix(records, offset_ns)
+            conntrack.resolve(records, translations)
+            yield Drain(records, started_ns, ended_ns, self._watermark_ns)
+        # Nothing that this drain holds back is older than the swap; ALIVE records carry the time before it.
+        swept = self._sweep(before_ns, offset_ns)
+        conntrack.resolve(swept, translations)
+        self._watermark_ns = max(self._watermark_ns, before_ns)
+        yield Drain(swept, started_ns, ended_ns, self._watermark_ns, loss)
+
+    def stop(self) -> None:
+        """Detach, unpin, close."""
+        if self._attachments is not None:
+            with self._lock:
+                self._attachments.detach()
+            self._attachments = None
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds = {}
+        _remove(self._folder)
+        for parent in (self._folder.parent, self._root):
+            with contextlib.suppress(OSError):  # another node's collector pins beside this one
+                parent.rmdir()
+
+    def _make_folder(self) -> None:
+        if not self._is_bpf():
+            result = subprocess.run(
+                ["mount", "-t", "bpf", "bpf", str(self._file_system)], capture_output=True, text=True, check=False
+            )
+            if result.returncode != 0 or not self._is_bpf():
+                raise UnavailableError(
+                    f"--source ebpf: no bpf file system at {self._file_system} ({result.stderr.strip()}); "
+                    f"mount it: mount -t bpf bpf {self._file_system}"
+                )
+        try:
+            _remove(self._folder)
+            self._folder.mkdir(parents=True)
+        except OSError as error:
+            raise UnavailableError(f"--source ebpf: {self._folder}: {error.strerror}; it must be writable") from error
+
+    def _is_bpf(self) -> bool:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        return any(line.split()[1] == str(self._file_system) and line.split()[2] == "bpf" for line in mounts)
+
+    def _load(self) -> None:
+        entries = str(self._settings.max_conversations)
+        loaded = subprocess.run(
+            [sys.executable, "-m", "tierflow.collector.loader", str(self._folder), entries, entries],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if loaded.returncode != 0:
+            _remove(self._folder)
+            _log.debug("loader: %s", loaded.stderr)
+            lines = loaded.stderr.strip().splitlines() or ["the loader ended without a word"]
+            raise UnavailableError(lines[-1])
+
+    def _point_to(self, name: str) -> None:
+        self._epoch += 1
+        bpf_syscall.update(self._fds["epoch"], _ZERO, np.array([self._epoch], np.uint32))
+        bpf_syscall.update(self._fds["active"], _ZERO, np.array([self._fds[name]], np.uint32))
+
+    def _translations(self) -> NDArray[np.void]:
+        try:
+            return conntrack.dump()
+        except UnavailableError as error:
+            if not self._nat_failed:
+                _log.warning("%s: Service addresses stay unresolved", error)
+            self._nat_failed = True
+            return np.zeros(0, conntrack.TRANSLATION)
+
+    def _new_loss(self) -> Loss:
+        total = _total_loss(self._fds["losses"])
+        new = Loss(
+            total.records - self._lost.records, total.packets - self._lost.packets, total.bytes - self._lost.bytes
+        )
+        self._lost = total
+        return new
+
+    def _sweep(self, unix_ns: int, offset_ns: int) -> NDArray[np.void]:
+        """Keep-alives at the end of each span, completions every few seconds and when interfaces went."""
+        width_ns = int(self._settings.keepalive_s * NS_PER_S)
+        span = unix_ns // width_ns
+        ends_ns = (span + 1) * width_ns - unix_ns
+        alive = span != self._span and ends_ns <= 1.5 * self._settings.interval_s * NS_PER_S
+        now_s = time.monotonic()
+        if not alive and not self._vanished and now_s < self._next_sweep_s:
+            return np.zeros(0, RECORD)
+        if alive:
+            self._span = span
+        self._vanished = False
+        self._next_sweep_s = now_s + SWEEP_S
+        interfaces = np.array(list(self.interfaces), np.uint32)
+        now_ns = unix_ns - offset_ns
+        silent_since_ns = span * width_ns - offset_ns if alive else None
+        made, forget = [np.zeros(0, RECORD)], [np.zeros(0, KEY)]
+        for keys, states in self._states.peek(self._fds["conversations"]):
+            found = sweep(keys, states, interfaces, now_ns, silent_since_ns, unix_ns)
+            made.append(found.records)
+            forget.append(keys[found.forget])
+        bpf_syscall.delete_each(self._fds["conversations"], np.concatenate(forget))
+        return np.concatenate(made)
+
+    def _left_behind(self) -> list[Path]:
+        folders = [path for path in self._folder.parent.iterdir() if path.is_dir() and path != self._folder]
+        alive = [path for path in folders if _process_lives(path.name.rpartition("_")[2])]
+        if alive:
+            _remove(self._folder)
+            raise UnavailableError(
+                f"--node {self._settings.node}: another collector of this node runs (process "
+                f"{alive[0].name.rpartition('_')[2]})"
+            )
+        return folders
+
+    def _adopt_conversations(self, folder: Path) -> None:
+        if not folder.name.startswith(layout_name()):
+            return
+        try:
+            fd = bpf_syscall.open_pinned(folder / "conversations")
+        except OSError:
+            return
+        for keys, states in self._states.peek(fd):
+            bpf_syscall.update_batch(self._fds["conversations"], keys, states)
+        os.close(fd)
+
+    def _inherit(self, folder: Path) -> None:
+        """What a killed collector had counted: its records where the layout is ours, else a loss that is said."""
+        if not folder.name.startswith(layout_name()):
+            _log.warning("an earlier version's maps in %s can't be read; what they held is lost", folder)
+            self._inherited.append((np.zeros(0, RECORD), Loss(records=1)))
+            _remove(folder)
+            return
+        offset_ns = _boot_offset_ns()
+        count = 0
+        for name in ("counters_a", "counters_b"):
+            try:
+                fd = bpf_syscall.open_pinned(folder / name)
+            except OSError:
+                continue
+            for _, values in self._reader.take(fd):
+                records = values.copy()
+                to_unix(records, offset_ns)
+                self._inherited.append((records, Loss()))
+                count += len(records)
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            fd = bpf_syscall.open_pinned(folder / "losses")
+            self._inherited.append((np.zeros(0, RECORD), _total_loss(fd)))
+            os.close(fd)
+        _remove(folder)
+        _log.warning("took over %d records from a collector that ended without detaching", count)
+
+
+def _boot_offset_ns() -> int:
+    """Unix time minus boot time, from the narrowest of a few bracketed readings."""
+    best: tuple[int, int] | None = None
+    for _ in range(5):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        unix = time.time_ns()
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        candidate = (after - before, unix - (before + after) // 2)
+        best = candidate if best is None else min(best, candidate)
+    return best[1] if best else 0
+
+
+def _possible_cpus() -> int:
+    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return int(text.rpartition("-")[2].rpartition(",")[2]) + 1
+
+
+def _total_loss(fd: int) -> Loss:
+    rows = np.zeros(_possible_cpus(), LOSS)
+    bpf_syscall.look_up(fd, _ZERO, rows)
+    return Loss(int(rows["records"].sum()), int(rows["packets"].sum()), int(rows["bytes"].sum()))
+
+
+def _process_lives(pid: str) -> bool:
+    try:
+        return b"tierflow" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,119 @@
+"""``tierflow collect``: packets to raw records on ``flows.raw``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+from prometheus_client import start_http_server
+
+from tierflow.cli.broker import wait_for_broker
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.settings import kafka_setting, setting
+from tierflow.collector.ebpf import EbpfSettings, EbpfSource
+from tierflow.collector.kafka import KafkaSender
+from tierflow.collector.publisher import Publisher, PublisherSettings
+from tierflow.collector.run import RunSettings, run
+from tierflow.collector.synthetic import SyntheticSettings, SyntheticSource
+from tierflow.schemas import topics
+from tierflow.schemas.clock import SystemClock
+from tierflow.schemas.errors import ConfigurationError
+from tierflow.schemas.metrics import Metrics
+from tierflow.schemas.wire import Source
+
+if TYPE_CHECKING:
+    from tierflow.collector.source import RecordSource
+
+SourceName = Literal["ebpf", "pcap", "synthetic"]
+_SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHETIC}
+
+
+@click.command("collect")
+@kafka_setting
+@kafka_security
+@setting("--source", type=click.Choice(list(_SOURCES)), default="ebpf", help="Where records come from.")
+@setting(
+    "--interfaces", default="cali*,veth*,tf*", metavar="PATTERNS", help="Pods' host-side interfaces, comma-separated."
+)
+@setting("--interval-s", type=click.FloatRange(0.05, 3600), default=5.0, help="Seconds between drains.")
+@setting(
+    "--keepalive-s", type=click.FloatRange(1), default=300.0,
+    help="A silent, open conversation is reported once in each span of this width: the window's.",
+)  # fmt: skip
+@setting(
+    "--max-conversations", type=click.IntRange(1024, 16_777_216), default=131_072, help="Entries of the kernel's maps."
+)
+@setting("--node", default=socket.gethostname, show_default="host name", help="This node's name in Kubernetes.")
+@setting("--cluster", default="", help="This cluster's name.")
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting("--file", type=click.Path(path_type=Path), default=None, help="Capture file of --source pcap.")
+@setting("--seed", type=int, default=1, help="Seed of --source synthetic.")
+@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
+def command(
+    kafka: str,
+    kafka_security: KafkaSecurity,
+    source: SourceName,
+    interfaces: str,
+    interval_s: float,
+    keepalive_s: float,
+    max_conversations: int,
+    node: str,
+    cluster: str,
+    topic_prefix: str,
+    file: Path | None,
+    seed: int,
+    metrics_port: int | None,
+) -> None:
+    """Turn packets into raw records and send them to the broker, until SIGTERM or Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    patterns = tuple(part.strip() for part in interfaces.split(",") if part.strip())
+    if not patterns:
+        raise ConfigurationError(
+            f"--interfaces {interfaces!r}: no pattern; accepted: comma-separated, like cali*,veth*"
+        )
+    chosen = _source(source, EbpfSettings(node, patterns, interval_s, keepalive_s, max_conversations), file, seed)
+    measured = Metrics()
+    if metrics_port is not None:
+        try:
+            start_http_server(metrics_port, "127.0.0.1", measured.registry)
+        except OSError as error:
+            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
+    settings = PublisherSettings(node, cluster, os.urandom(16), _SOURCES[source])
+    sender = KafkaSender(kafka, topics.FLOWS_RAW.with_prefix(topic_prefix), kafka_security.client_arguments())
+    asyncio.run(_collect(chosen, settings, sender, measured, RunSettings(interval_s, finite=source == "pcap"), kafka))
+
+
+def _source(name: SourceName, ebpf: EbpfSettings, file: Path | None, seed: int) -> RecordSource:
+    if name == "ebpf":
+        return EbpfSource(ebpf)
+    if name == "synthetic":
+        click.echo("SYNTHETIC traffic: made up from a seed, not measured", err=True)
+        return SyntheticSource(SyntheticSettings(seed), SystemClock())
+    raise ConfigurationError("--source pcap: not supported yet; accepted: ebpf, synthetic")
+
+
+async def _collect(
+    source: RecordSource,
+    settings: PublisherSettings,
+    sender: KafkaSender,
+    measured: Metrics,
+    how: RunSettings,
+    kafka: str,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await wait_for_broker(kafka, 10.0, **sender.security)
+    await sender.start()
+    try:
+        publisher = Publisher(settings, sender, measured)
+        await run(source, publisher, how, stop, lambda: click.echo("ready", err=True))
+    finally:
+        await sender.stop()

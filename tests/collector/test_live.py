@@ -1,0 +1,224 @@
+"""Real packets between real namespaces, counted by eBPF and by nftables."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.collector.network import HTTP_CLIENT, HTTP_SERVER, POD_A, POD_B, SERVICE, Network
+from tests.conftest import absent
+from tierflow.collector.loader import import_bcc
+from tierflow.schemas.errors import UnavailableError
+from tierflow.schemas.record import Mark, Reporter, address_halves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    for tool in ("ip", "nft", "nsenter", "tc"):
+        if shutil.which(tool) is None:
+            absent(f"needs {tool}")
+    try:
+        import_bcc()
+    except UnavailableError as error:
+        absent(str(error))
+
+
+class Live:
+    def __init__(self, network: Network, process: subprocess.Popen[str], folder: Path) -> None:
+        self.network, self.process, self.folder = network, process, folder
+        self.drains = 0
+
+    def drain(self) -> tuple[Any, tuple[int, int, int]]:
+        path = self.folder / f"{self.drains}.npz"
+        self.drains += 1
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{path}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "drained\n"
+        with np.load(path) as saved:
+            return saved["records"], tuple(int(each) for each in saved["loss"])
+
+
+@contextmanager
+def collecting(
+    network: Network, folder: Path, node: str = "", keepalive_s: float = 3600, entries: int = 4096
+) -> Iterator[Live]:
+    node = node or f"t{secrets.token_hex(4)}"
+    process = network.start(
+        network.node, sys.executable, "-m", "tests.collector.drained", node, network.pattern, str(keepalive_s),
+        str(entries), cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdin is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield Live(network, process, folder)
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+@contextmanager
+def http_server(network: Network) -> Iterator[None]:
+    server = network.start(network.b, sys.executable, "-c", HTTP_SERVER, POD_B)
+    assert server.stdout is not None and server.stdin is not None
+    try:
+        assert server.stdout.readline() == "ready\n"
+        yield
+    finally:
+        server.kill()
+        server.wait()
+        server.stdin.close()
+        server.stdout.close()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as made:
+        yield made
+
+
+def of(records: Any, address: str, reporter: Reporter) -> Any:
+    """IPv4 records of ``reporter`` with ``address`` as the pod that reports."""
+    side = "src" if reporter == Reporter.SRC else "dst"
+    return records[(records[f"{side}_lo"] == address_halves(address)[1]) & (records["reporter"] == reporter)]
+
+
+def ipv4(records: Any) -> Any:
+    return records[(records["src_hi"] == 0) & (records["src_lo"] >> np.uint64(32) == 0xFFFF)]
+
+
+def test_packets_and_bytes_of_each_pod_equal_what_nftables_counted(network: Network, tmp_path: Path) -> None:
+    with collecting(network, tmp_path) as live, http_server(network):
+        network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "10", "100000", "3000000", "1")
+        network.python(network.a, HTTP_CLIENT, SERVICE, "500", "70000")
+        records, loss = live.drain()
+        expected = network.counters()
+    records = ipv4(records)
+    assert loss == (0, 0, 0)
+    at_a, at_b = of(records, POD_A, Reporter.SRC), of(records, POD_B, Reporter.DST)
+    assert len(at_a) + len(at_b) == len(records)
+    for rows, out, back in ((at_a, "a_out", "a_in"), (at_b, "b_in", "b_out")):
+        assert (rows["packets_fwd"].sum(), rows["bytes_fwd"].sum()) == expected[out]
+        assert (rows["packets_rev"].sum(), rows["bytes_rev"].sum()) == expected[back]
+
+
+def test_a_connection_is_started_answered_and_completed_once(network: Network, tmp_path: Path) -> None:
+    with collecting(network, tmp_path) as live, http_server(network):
+        network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "10")
+        first, _ = live.drain()
+        second, _ = live.drain()
+    (record,) = of(ipv4(first), POD_A, Reporter.SRC)
+    assert record["marks"] == Mark.STARTED | Mark.COMPLETED
+    assert record["handshake_rtt_us"] > 0
+    assert record["dst_port"] == 8080
+    assert record["first_seen_ns"] < record["last_seen_ns"]
+    assert len(ipv4(second)) == 0
+
+
+def test_a_service_address_is_resolved_to_the_backend_behind_it(network: Network, tmp_path: Path) -> None:
+    with collecting(network, tmp_path) as live, http_server(network):
+        network.python(network.a, HTTP_CLIENT, SERVICE, "500")
+        records, _ = live.drain()
+    (record,) = of(ipv4(records), POD_A, Reporter.SRC)
+    assert (record["dst_lo"], record["dst_port"]) == (address_halves(SERVICE)[1], 80)
+    assert (record["nat_dst_lo"], record["nat_dst_port"]) == (address_halves(POD_B)[1], 8080)
+    (other,) = of(ipv4(records), POD_B, Reporter.DST)
+    assert (other["dst_lo"], other["dst_port"], other["nat_dst_port"]) == (address_halves(POD_B)[1], 8080, 0)
+
+
+def test_what_does_not_fit_into_a_full_map_is_counted_as_loss(network: Network, tmp_path: Path) -> None:
+    send = (
+        "import socket\n"
+        f"for port in range(10000, 14000):\n"
+        f" s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('{POD_B}', port)); s.close()\n"
+    )
+    with collecting(network, tmp_path, entries=1024) as live:
+        network.python(network.a, send)
+        records, (lost_records, lost_packets, lost_bytes) = live.drain()
+        expected = network.counters()
+    assert lost_records > 0
+    counted = ipv4(records)
+    # 4,000 datagrams out of a, the same into b, and the refusals back: none is missing from the sum.
+    packets = int(counted["packets_fwd"].sum() + counted["packets_rev"].sum()) + lost_packets
+    size = int(counted["bytes_fwd"].sum() + counted["bytes_rev"].sum()) + lost_bytes
+    assert packets >= sum(count for count, _ in expected.values())
+    assert size >= sum(count for _, count in expected.values())
+
+
+def test_a_killed_collector_is_replaced_and_its_counts_are_kept(network: Network, tmp_path: Path) -> None:
+    node = f"t{secrets.token_hex(4)}"
+    with http_server(network):
+        with pytest.raises(BrokenPipeError), collecting(network, tmp_path, node) as killed:
+            network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "2000")
+            killed.process.kill()
+            killed.process.wait()
+            raise BrokenPipeError
+        network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "3000")
+        with collecting(network, tmp_path, node) as live:
+            records, loss = live.drain()
+            expected = network.counters()
+    at_a = of(ipv4(records), POD_A, Reporter.SRC)
+    assert len(at_a) == 2
+    assert (at_a["packets_fwd"].sum(), at_a["bytes_fwd"].sum()) == expected["a_out"]
+    assert loss == (0, 0, 0)
+
+
+def test_a_clean_end_leaves_no_filter_no_qdisc_and_no_pin(network: Network, tmp_path: Path) -> None:
+    node = f"t{secrets.token_hex(4)}"
+    with collecting(network, tmp_path, node):
+        assert "clsact" in network.on(network.node, "tc", "qdisc", "show", "dev", network.veth_a).stdout
+        assert "tierflow" in network.on(network.node, "tc", "filter", "show", "dev", network.veth_a, "ingress").stdout
+    assert "clsact" not in network.on(network.node, "tc", "qdisc", "show", "dev", network.veth_a).stdout
+    assert not (Path("/sys/fs/bpf/tierflow") / node).exists()
+
+
+def test_an_interface_that_comes_later_is_followed_and_one_that_goes_completes_its_conversations(
+    network: Network, tmp_path: Path
+) -> None:
+    send = f"import socket\ns=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('{POD_A}', 9))"
+    with collecting(network, tmp_path) as live:
+        network.on(network.node, "ip", "link", "del", network.veth_b)
+        live.drain()
+        network.connect(network.b, network.veth_b, 2)
+        live.drain()
+        network.python(network.b, send)
+        first, _ = live.drain()
+        network.on(network.node, "ip", "link", "del", network.veth_b)
+        second, _ = live.drain()
+    assert (of(ipv4(first), POD_B, Reporter.SRC)["marks"] & Mark.STARTED).all()
+    gone = of(ipv4(second), POD_B, Reporter.SRC)
+    assert len(gone) == 1
+    assert gone["marks"][0] & Mark.COMPLETED
+
+
+def test_a_silent_open_conversation_is_reported_alive_in_each_span(network: Network, tmp_path: Path) -> None:
+    send = f"import socket\ns=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('{POD_A}', 9))"
+    # A span of one second is never longer than one and a half drain intervals: each drain in a new span reports.
+    with collecting(network, tmp_path, keepalive_s=1) as live:
+        network.python(network.b, send)
+        seen = [live.drain()[0]]
+        for _ in range(2000):
+            seen.append(live.drain()[0])
+            if (seen[-1]["marks"] & Mark.ALIVE).any():
+                break
+    alive = of(ipv4(seen[-1]), POD_B, Reporter.SRC)
+    assert len(alive) == 1
+    assert alive["packets_fwd"][0] == 0
+    assert alive["src_port"][0] == of(ipv4(seen[0]), POD_B, Reporter.SRC)["src_port"][0]
