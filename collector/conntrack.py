@@ -171,7 +171,7 @@ def resolve(records: NDArray[np.void], table: NDArray[np.void]) -> None:
 
 def _hashes(rows: NDArray[np.void]) -> NDArray[np.uint64]:
     ports = rows["src_port"].astype(np.uint64) << np.uint64(24) | rows["dst_port"].astype(np.uint64) << np.uint64(8)
-    value: NDArray[np.uint64] = ports | rows["proto"].astype(np.uint64)
+    value: NDArray[np.uint64] = ports + rows["proto"].astype(np.uint64)
     for field in ("src_hi", "src_lo", "dst_hi", "dst_lo"):
         value = (value ^ rows[field].astype(np.uint64)) * np.uint64(0x9E37_79B9_7F4A_7C15)
         value ^= value >> np.uint64(29)

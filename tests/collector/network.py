@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ class Network:
         self.veth_a, self.veth_b = f"tf{tag}a", f"tf{tag}b"
         self.pattern = f"tf{tag}*"
 
-    def __enter__(self) -> Network:
+    def __enter__(self) -> Self:
         try:
             for name in (self.node, self.a, self.b):
                 sh("ip", "netns", "add", name)
