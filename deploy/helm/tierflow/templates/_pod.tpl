@@ -88,18 +88,18 @@ securityContext:
   emptyDir: { sizeLimit: 1Gi }
 {{- end }}
 
-{{/* Call with the port's name. A stage is ready when it can do its work, alive when its loop turns. */}}
+{{/* Call with (dict "port" "metrics" "alive" "/healthz" "ready" "/readyz"), and "host" where it isn't the pod's. */}}
 {{- define "tierflow.probes" -}}
 startupProbe:
-  httpGet: { path: /healthz, port: {{ . }} }
+  httpGet: { path: {{ .alive }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }} }
   periodSeconds: 2
   failureThreshold: 60
 livenessProbe:
-  httpGet: { path: /healthz, port: {{ . }} }
+  httpGet: { path: {{ .alive }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }} }
   periodSeconds: 10
   failureThreshold: 6
 readinessProbe:
-  httpGet: { path: /readyz, port: {{ . }} }
+  httpGet: { path: {{ .ready }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }} }
   periodSeconds: 5
 {{- end }}
 
