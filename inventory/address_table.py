@@ -104,7 +104,8 @@ class AddressTable:
         self._to = np.full((count + 1) * self._width, np.iinfo(np.int64).min, np.int64)
         self._id = np.full((count + 1) * self._width, -1, np.int32)
         self._long: dict[int, tuple[I64, I64, I32]] = {}
-        at, rows = [], []
+        at: list[int] = []
+        rows: list[Segment] = []
         for number, each in enumerate(segments):
             if len(each) <= self._width:
                 at.extend(range(number * self._width, number * self._width + len(each)))

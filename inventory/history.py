@@ -19,9 +19,8 @@ from tierflow.schemas.record import address_halves
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tierflow.policy.resources import Problem
-
     from tierflow.inventory.address_table import Segment
+    from tierflow.policy.document import Problem
     from tierflow.schemas.inventory import Heartbeat, Message, ObjectVersion, Tombstone
 
 DEFAULT_RETENTION_NS: Final = 3600 * NS_PER_S

@@ -34,7 +34,9 @@ def _calico(name: str, plural: str, *, namespaced: bool, becomes: str = topic.PO
     return Kind(name, CALICO_GROUPS, plural, namespaced, (becomes,))
 
 
-_CLUSTER_POLICY: Final = ("policy.networking.k8s.io/v1alpha2", "policy.networking.k8s.io/v1alpha1")
+_GROUP: Final = "policy.networking.k8s.io"
+_CLUSTER_POLICY: Final = (f"{_GROUP}/v1", f"{_GROUP}/v1beta1", f"{_GROUP}/v1alpha2")
+_ADMIN_POLICY: Final = (f"{_GROUP}/v1alpha1",)
 
 KINDS: Final = (
     Kind("Namespace", ("v1",), "namespaces", False, (topic.NAMESPACE,)),
@@ -43,9 +45,9 @@ KINDS: Final = (
     Kind("Service", ("v1",), "services", True, (topic.SERVICE,)),
     Kind("Pod", ("v1",), "pods", True, (topic.ENDPOINT,)),
     Kind("NetworkPolicy", ("networking.k8s.io/v1",), "networkpolicies", True, (topic.POLICY,)),
-    Kind("ClusterNetworkPolicy", _CLUSTER_POLICY[:1], "clusternetworkpolicies", False, (topic.POLICY,)),
-    Kind("AdminNetworkPolicy", _CLUSTER_POLICY[1:], "adminnetworkpolicies", False, (topic.POLICY,)),
-    Kind("BaselineAdminNetworkPolicy", _CLUSTER_POLICY[1:], "baselineadminnetworkpolicies", False, (topic.POLICY,)),
+    Kind("ClusterNetworkPolicy", _CLUSTER_POLICY, "clusternetworkpolicies", False, (topic.POLICY,)),
+    Kind("AdminNetworkPolicy", _ADMIN_POLICY, "adminnetworkpolicies", False, (topic.POLICY,)),
+    Kind("BaselineAdminNetworkPolicy", _ADMIN_POLICY, "baselineadminnetworkpolicies", False, (topic.POLICY,)),
     _calico("Tier", "tiers", namespaced=False),
     _calico("NetworkPolicy", "networkpolicies", namespaced=True),
     _calico("GlobalNetworkPolicy", "globalnetworkpolicies", namespaced=False),

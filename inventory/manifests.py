@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from tierflow.policy.resources import Problem, parse_documents
 
 from tierflow.inventory.kinds import kind_of
 from tierflow.inventory.objects import MalformedObject, Reduced, reduce
 from tierflow.inventory.versions import Versions
+from tierflow.policy.document import Problem
+from tierflow.policy.resources import parse_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,12 +72,13 @@ def manifest_files(folder: Path) -> list[Path]:
 
 def load_folder(folder: Path) -> tuple[Resources, list[Problem]]:
     """The policies and what they refer to, of all manifests below a folder; what can't be used is a problem."""
-    documents, problems = [], []
+    documents: list[tuple[str, int, dict[str, Any]]] = []
+    problems: list[Problem] = []
     for path in manifest_files(folder):
         try:
             documents.extend(documents_of(path))
         except MalformedObject as error:
-            problems.append(Problem(str(path), 0, "", error.field, error.found, error.accepted))
+            problems.append(Problem(str(path), 0, "file", error.field, str(error.found), error.accepted))
     resources, more = parse_documents(documents)
     return resources, problems + more
 

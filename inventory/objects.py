@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from tierflow.policy.resources import parse_documents
 from tierflow.schemas import inventory as topic
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.record import PROTOCOL_NUMBERS
@@ -97,8 +98,8 @@ def _mapping(parent: dict[str, Any], field: str, path: str) -> dict[str, Any]:
     value = parent.get(field)
     if value is None:
         return {}
-    if not isinstance(value, dict):
-        raise MalformedObject(path, value, "a mapping")
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise MalformedObject(path, value, "a mapping from names")
     return value
 
 
@@ -114,7 +115,7 @@ def _list(parent: dict[str, Any], field: str, path: str) -> list[dict[str, Any]]
 def _labels(metadata: dict[str, Any], path: str) -> dict[str, str]:
     labels = _mapping(metadata, "labels", path)
     for key, value in labels.items():
-        if not isinstance(key, str) or not isinstance(value, str):
+        if not isinstance(value, str):
             raise MalformedObject(f"{path}.{key}", value, "text (quote it in YAML)")
     return labels
 
@@ -236,7 +237,8 @@ def _service(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> 
         for i, port in enumerate(_list(spec, "ports", "spec.ports"))
     ]
     balancer = _mapping(_mapping(manifest, "status", "status"), "loadBalancer", "status.loadBalancer")
-    fields = [("spec.clusterIPs", each) for each in spec.get("clusterIPs") or [spec.get("clusterIP")]]
+    several = spec.get("clusterIPs")
+    fields = [("spec.clusterIPs", each) for each in several] if several else [("spec.clusterIP", spec.get("clusterIP"))]
     fields += [("spec.externalIPs", each) for each in spec.get("externalIPs") or []]
     fields += [
         ("status.loadBalancer.ingress", each.get("ip"))
@@ -259,13 +261,27 @@ def _plain(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> di
         kept["namespace"] = metadata.get("namespace") or "default"
     if metadata.get("labels"):
         kept["labels"] = metadata["labels"]
-    stripped: dict[str, Any] = {"apiVersion": kind.group_versions[0], "kind": kind.name, "metadata": kept}
+    version = manifest.get("apiVersion")
+    if not isinstance(version, str) or version.startswith("crd."):
+        # Items of a list don't say it; Calico's storage version has the same fields as v3.
+        version = kind.group_versions[0]
+    stripped: dict[str, Any] = {"apiVersion": version, "kind": kind.name, "metadata": kept}
     spec = _mapping(manifest, "spec", "spec")
     if kind.becomes[0] == topic.NETWORK_SET:
         _check_nets(spec)
     if spec:
         stripped["spec"] = spec
+    if kind.becomes[0] == topic.POLICY:
+        _check_policy(stripped)
     return stripped
+
+
+def _check_policy(manifest: dict[str, Any]) -> None:
+    _, problems = parse_documents([("", 0, manifest)])
+    for problem in problems:
+        # Whether the tier exists is not for one object alone to say.
+        if problem.field != "spec.tier":
+            raise MalformedObject(problem.field, problem.value, problem.accepted)
 
 
 def _check_nets(spec: dict[str, Any]) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tierflow.policy.resources import parse_documents
 
 from tierflow.inventory.address_ranges import NetworkSetTable
 from tierflow.inventory.address_table import AddressNumbers
 from tierflow.inventory.snapshot import NetworkSetEntry, ServicePort, ServiceTable, service_key
+from tierflow.policy.resources import parse_documents
 from tierflow.schemas import inventory as topic
 from tierflow.schemas.record import address_halves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from tierflow.policy.resources import Problem
-
+    from tierflow.policy.document import Problem
     from tierflow.policy.model import Resources
     from tierflow.schemas.inventory import ObjectVersion
 

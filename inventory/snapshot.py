@@ -98,7 +98,7 @@ class ServiceTable:
         return found
 
 
-def service_key(address: I32, port: NDArray[np.uint16], proto: NDArray[np.uint8]) -> I64:
+def service_key(address: I32, port: NDArray[np.integer], proto: NDArray[np.integer]) -> I64:
     """One sortable number of an address number, a port and a protocol."""
     return (address.astype(np.int64) << 24) | (port.astype(np.int64) << 8) | proto.astype(np.int64)
 
@@ -162,6 +162,12 @@ class Snapshot:
     def service(self, hi: U64, lo: U64, port: NDArray[np.uint16], proto: NDArray[np.uint8]) -> I32:
         """Index in ``services`` of each (address, port, protocol): cluster IPs, external ones, node ports; -1 none."""
         return self._services.find(hi, lo, port, proto)
+
+    def services_at(self, hi: int, lo: int) -> tuple[ServicePort, ...]:
+        """All service ports of one address."""
+        number = int(self._services.addresses.numbers(np.array([hi], np.uint64), np.array([lo], np.uint64))[0])
+        at = np.flatnonzero(self._services.keys >> 24 == number) if number >= 0 else ()
+        return tuple(self.services[self._services.index[each]] for each in at)
 
     def private(self, hi: U64, lo: U64) -> NDArray[np.bool_]:
         """Whether each address is shown as ``pvt`` (else ``pub``) when nothing else is known of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -15,7 +16,7 @@ from tierflow.schemas.inventory import Message, decode_message, encode_message
 from tierflow.schemas.topics import INVENTORY, Topic
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 PUBLISHED: Final = metrics.counter(
     "tierflow_inventory_published_messages_total", "messages", "Messages written to the inventory topic."
@@ -27,9 +28,9 @@ REJECTED: Final = metrics.counter(
 _BATCH: Final = 500
 
 
-async def create_topic(bootstrap: str, topic: Topic = INVENTORY) -> None:
+async def create_topic(bootstrap: str, topic: Topic, security: Mapping[str, Any]) -> None:
     """Make the topic as its contract says, unless it is there."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **security)
     await admin.start()
     try:
         answer = await admin.create_topics(
@@ -51,19 +52,24 @@ async def create_topic(bootstrap: str, topic: Topic = INVENTORY) -> None:
 class Publisher:
     """Writes messages in order, acknowledged by the broker before ``publish`` returns."""
 
-    __slots__ = ("_bootstrap", "_metrics", "_producer", "_topic")
+    __slots__ = ("_bootstrap", "_metrics", "_producer", "_security", "_topic")
 
-    def __init__(self, bootstrap: str, live: metrics.Metrics, topic: Topic = INVENTORY) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        live: metrics.Metrics,
+        topic: Topic = INVENTORY,
+        security: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """``security``: further arguments of aiokafka's clients."""
+        self._security = security
         self._bootstrap, self._topic, self._metrics = bootstrap, topic, live
         self._producer: Any = None
 
     async def start(self) -> None:
         """Create the topic if need be, and connect."""
-        await create_topic(self._bootstrap, self._topic)
-        # In order and once: a retried batch must not overtake or repeat.
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", linger_ms=2, compression_type=None
-        )
+        await create_topic(self._bootstrap, self._topic, self._security)
+        self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all", linger_ms=2, **self._security)
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -91,18 +97,30 @@ class Publisher:
 class Reader:
     """Reads the topic from its start."""
 
-    __slots__ = ("_bootstrap", "_consumer", "_metrics", "_partition")
+    __slots__ = ("_bootstrap", "_consumer", "_metrics", "_partition", "_security", "_topic")
 
-    def __init__(self, bootstrap: str, live: metrics.Metrics, topic: Topic = INVENTORY) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        live: metrics.Metrics,
+        topic: Topic = INVENTORY,
+        security: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """``security``: further arguments of aiokafka's clients."""
+        self._security, self._topic = security, topic
         self._bootstrap, self._metrics = bootstrap, live
         self._partition = TopicPartition(topic.name, 0)
         self._consumer: Any = None
 
     async def start(self) -> None:
         """Create the topic if need be, connect, and stand at its start."""
-        await create_topic(self._bootstrap)
+        await create_topic(self._bootstrap, self._topic, self._security)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=100
+            bootstrap_servers=self._bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=100,
+            **self._security,
         )
         await self._consumer.start()
         self._consumer.assign([self._partition])

@@ -76,11 +76,10 @@ class Versions:
         current = self._open.pop((kind, key), None)
         return [] if current is None else [self._close(current, now_ns)]
 
-    def retain(self, kind: str, keys: Collection[str], *, now_ns: int) -> list[ObjectVersion]:
-        """Of ``kind`` only ``keys`` still exist: what vanished unseen is closed."""
-        return [
-            message for key in sorted(self.keys(kind) - set(keys)) for message in self.drop(kind, key, now_ns=now_ns)
-        ]
+    def retain(self, kind: str, keys: Collection[str], *, now_ns: int, prefix: str = "") -> list[ObjectVersion]:
+        """Of ``kind``, below ``prefix``, only ``keys`` still exist: what vanished unseen is closed."""
+        vanished = sorted(key for key in self.keys(kind) - set(keys) if key.startswith(prefix))
+        return [message for key in vanished for message in self.drop(kind, key, now_ns=now_ns)]
 
     def expire(self, before_ns: int) -> list[Tombstone]:
         """Forget versions that ended before ``before_ns``."""

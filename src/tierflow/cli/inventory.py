@@ -8,111 +8,234 @@ import os
 import signal
 import socket
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import numpy as np
+from prometheus_client import start_http_server
 
+from tierflow.cli.broker import wait_for_broker
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.inventory.history import History
+from tierflow.inventory.kubernetes.api import Api, connect
+from tierflow.inventory.kubernetes.lease import Lease
+from tierflow.inventory.kubernetes.source import KubernetesSource
 from tierflow.inventory.manifests import ManifestSource
+from tierflow.inventory.publish import PublishSettings, publish, take_over
 from tierflow.inventory.topic import Publisher, Reader
 from tierflow.inventory.versions import Versions
 from tierflow.schemas.clock import NS_PER_S, SystemClock
-from tierflow.schemas.errors import ConfigurationError
-from tierflow.schemas.inventory import Heartbeat, Message
+from tierflow.schemas.errors import ConfigurationError, TransientError, UnavailableError
 from tierflow.schemas.metrics import Metrics
 from tierflow.schemas.record import address_halves
+from tierflow.schemas.topics import INVENTORY
 
 if TYPE_CHECKING:
-    from tierflow.inventory.snapshot import EndpointVersion
+    from collections.abc import Iterator, Mapping
 
-LOOK_EVERY_S = 0.1
-HEARTBEAT_EVERY_S = 1.0
+    from tierflow.inventory.publish import Source
+    from tierflow.inventory.snapshot import EndpointVersion
+    from tierflow.schemas.inventory import ObjectVersion
+
+LOOK_EVERY_S: Final = 0.1
+RENEW_EVERY_S: Final = 2.0
+BROKER_TIMEOUT_S: Final = 60.0
 
 
 @click.group("inventory", invoke_without_command=True)
 @kafka_setting
+@kafka_security
 @setting(
     "--manifests",
     multiple=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Folder of Kubernetes objects, watched for changes; may be repeated.",
 )
+@setting("--kubernetes/--no-kubernetes", default=False, help="Watch a cluster instead.")
+@setting("--kubeconfig", type=click.Path(path_type=Path), default=None, help="How to reach the cluster from outside.")
+@setting(
+    "--lease", metavar="NAMESPACE/NAME", default=None, help="Lease that lets one of several publishers write at a time."
+)
 @setting("--retention-s", type=click.IntRange(60), default=3600, help="Seconds that ended versions are kept.")
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this port.")
 @click.pass_context
-def command(context: click.Context, kafka: str, manifests: tuple[Path, ...], retention_s: int) -> None:
+def command(
+    context: click.Context,
+    kafka: str,
+    kafka_security: KafkaSecurity,
+    manifests: tuple[Path, ...],
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    lease: str | None,
+    retention_s: int,
+    topic_prefix: str,
+    metrics_port: int | None,
+) -> None:
     """Publish who holds which address, and the policies in force."""
     if context.invoked_subcommand is not None:
         return
-    if not manifests:
-        raise ConfigurationError("inventory: nothing says which objects there are; give --manifests FOLDER")
-    asyncio.run(_publish(kafka, manifests, retention_s))
+    if bool(manifests) == kubernetes:
+        raise ConfigurationError("inventory: give either --manifests FOLDER or --kubernetes")
+    if lease is not None and (not kubernetes or lease.count("/") != 1):
+        raise ConfigurationError(f"--lease {lease}: accepted is NAMESPACE/NAME, together with --kubernetes")
+    live = Metrics()
+    if metrics_port is not None:
+        try:
+            start_http_server(metrics_port, registry=live.registry)
+        except OSError as error:
+            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
+    run = _Run(kafka, kafka_security.client_arguments(), topic_prefix, retention_s * NS_PER_S, live)
+    asyncio.run(run.manifests(manifests) if manifests else run.kubernetes(kubeconfig, lease))
 
 
-async def _publish(kafka: str, folders: tuple[Path, ...], retention_s: int) -> None:
+class _Manifests:
+    """Folders as a source: what they held at the first look has always been so."""
+
+    def __init__(self, folders: tuple[Path, ...], versions: Versions) -> None:
+        self._source = ManifestSource(folders, versions)
+        self._said: tuple[str, ...] = ()
+        self.watermark_ns = 0
+
+    def look(self) -> list[ObjectVersion]:
+        now = SystemClock().now_ns()
+        found = self._source.poll(now, since_ns=None if self.watermark_ns else 0)
+        self.watermark_ns = now
+        return found
+
+    def complaints(self) -> list[str]:
+        new = [problem for problem in self._source.problems if problem not in self._said]
+        self._said = self._source.problems
+        return new
+
+
+class _Cluster:
+    """A cluster as a source."""
+
+    def __init__(self, source: KubernetesSource) -> None:
+        self._source = source
+
+    def look(self) -> list[ObjectVersion]:
+        return self._source.drain(LOOK_EVERY_S)
+
+    @property
+    def watermark_ns(self) -> int:
+        return self._source.watermark_ns
+
+    def complaints(self) -> list[str]:
+        said, self._source.said = self._source.said, []
+        return said
+
+
+class _Run:
+    def __init__(
+        self, kafka: str, security: Mapping[str, object], prefix: str, retention_ns: int, live: Metrics
+    ) -> None:
+        self._kafka, self._security, self._retention_ns, self._live = kafka, security, retention_ns, live
+        self._topic = INVENTORY.with_prefix(prefix)
+        self._identity = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+        self._clock = SystemClock()
+
+    async def manifests(self, folders: tuple[Path, ...]) -> None:
+        stop, versions = _stop_event(), Versions()
+        epoch = await self._take_over(versions)
+        await self._publish(_Manifests(folders, versions), versions, epoch + 1, stop, LOOK_EVERY_S)
+
+    async def kubernetes(self, kubeconfig: Path | None, lease: str | None) -> None:
+        stop, versions = _stop_event(), Versions()
+        api = Api(partial(connect, kubeconfig))
+        held = None
+        if lease is not None:
+            namespace, _, name = lease.partition("/")
+            held = Lease(api, namespace, name, self._identity, self._clock)
+            if not await self._wait_for(held, stop):
+                return
+        lost = asyncio.Event()
+        renewing = asyncio.create_task(self._renew(held, stop, lost)) if held else None
+        try:
+            epoch = await self._take_over(versions)
+            source = KubernetesSource(api, versions, self._clock)
+            source.start()
+            try:
+                await self._publish(_Cluster(source), versions, epoch + 1, stop, 0.0)
+            finally:
+                await asyncio.to_thread(source.stop)
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await renewing
+        if lost.is_set():
+            raise UnavailableError(f"--lease {lease}: another publisher has it, or it couldn't be renewed in time")
+        if held is not None:
+            with contextlib.suppress(TransientError):
+                await asyncio.to_thread(held.release)
+
+    async def _wait_for(self, lease: Lease, stop: asyncio.Event) -> bool:
+        said = ""
+        while not stop.is_set():
+            try:
+                if await asyncio.to_thread(lease.try_hold):
+                    return True
+                text = "standby: another publisher holds the lease"
+            except TransientError as error:
+                text = str(error)
+            if text != said:
+                said = text
+                click.echo(text, err=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RENEW_EVERY_S)
+        return False
+
+    async def _renew(self, lease: Lease, stop: asyncio.Event, lost: asyncio.Event) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            with contextlib.suppress(TransientError):
+                await asyncio.to_thread(lease.try_hold)
+            if not lease.held:
+                lost.set()
+                stop.set()
+                return
+
+    async def _take_over(self, versions: Versions) -> int:
+        await wait_for_broker(self._kafka, BROKER_TIMEOUT_S, **self._security)
+        return await take_over(Reader(self._kafka, self._live, self._topic, self._security), versions)
+
+    async def _publish(
+        self, source: Source, versions: Versions, epoch: int, stop: asyncio.Event, pause_s: float
+    ) -> None:
+        publisher = Publisher(self._kafka, self._live, self._topic, self._security)
+        await publisher.start()
+        try:
+            await publish(
+                source, versions, publisher, PublishSettings(self._identity, epoch, self._retention_ns), self._clock,
+                stop, pause_s=pause_s, ready=partial(click.echo, "ready", err=True), say=_say,
+            )  # fmt: skip
+        finally:
+            await publisher.stop()
+
+
+def _say(text: str) -> None:
+    click.echo(f"inventory: {text}", err=True)
+
+
+def _stop_event() -> asyncio.Event:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock, live, versions = SystemClock(), Metrics(), Versions()
-    epoch = await _take_over(kafka, live, versions) + 1
-    source = ManifestSource(folders, versions)
-    publisher = Publisher(kafka, live)
-    await publisher.start()
-    identity = f"{socket.gethostname()}:{os.getpid()}"
-    try:
-        now = clock.now_ns()
-        # Objects that were there before anybody looked hold for records of the past too.
-        await publisher.publish([*source.poll(now, since_ns=0), Heartbeat(now, identity, epoch)])
-        said = _say_problems(source, ())
-        click.echo("ready", err=True)
-        beat = clock.monotonic_s()
-        while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)
-            now = clock.now_ns()
-            messages: list[Message] = list(await asyncio.to_thread(source.poll, now))
-            if messages or clock.monotonic_s() - beat >= HEARTBEAT_EVERY_S:
-                beat = clock.monotonic_s()
-                messages += versions.expire(now - retention_s * NS_PER_S)
-                messages.append(Heartbeat(now, identity, epoch))
-                await publisher.publish(messages)
-                said = _say_problems(source, said)
-    finally:
-        await publisher.stop()
-
-
-async def _take_over(kafka: str, live: Metrics, versions: Versions) -> int:
-    reader, epochs = Reader(kafka, live), [0]
-
-    def take(message: Message) -> None:
-        versions.load(message)
-        if isinstance(message, Heartbeat):
-            epochs.append(message.epoch)
-
-    try:
-        await reader.start()
-        await reader.catch_up(take)
-    finally:
-        await reader.stop()
-    return max(epochs)
-
-
-def _say_problems(source: ManifestSource, said: tuple[str, ...]) -> tuple[str, ...]:
-    for problem in source.problems:
-        if problem not in said:
-            click.echo(f"skipped: {problem}", err=True)
-    return source.problems
+    return stop
 
 
 @command.command("show")
 @kafka_setting
+@kafka_security
 @click.option("--address", required=True, metavar="IP", help="The address in question.")
-@click.option(
-    "--at", "at", metavar="TIME", help="ISO 8601 time (UTC if it names no zone) or Unix seconds; default now."
-)
-def show(kafka: str, address: str, at: str | None) -> None:
+@click.option("--at", metavar="TIME", help="ISO 8601 time (UTC if it names no zone) or Unix seconds; default now.")
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
+def show(kafka: str, kafka_security: KafkaSecurity, address: str, at: str | None, topic_prefix: str) -> None:
     """Say who held an address at a time."""
     time_ns = SystemClock().now_ns() if at is None else _time_ns(at)
     try:
@@ -120,24 +243,13 @@ def show(kafka: str, address: str, at: str | None) -> None:
     except ValueError as error:
         raise ConfigurationError(f"--address {address}: accepted is an IPv4 or IPv6 address") from error
     history = History()
-    asyncio.run(_read(kafka, history))
-    snapshot = history.snapshot()
-    halves = np.array([hi], np.uint64), np.array([lo], np.uint64)
-    number = int(snapshot.lookup(*halves, np.array([time_ns], np.int64))[0])
-    if number >= 0:
-        click.echo("\n".join(_describe(snapshot.endpoints[number])))
-        return
-    entry = int(snapshot.network_set(*halves)[0])
-    if entry >= 0:
-        found = snapshot.network_sets[entry]
-        click.echo(f"network set {found.namespace or '-'}/{found.name}")
-        return
-    kind = "private" if snapshot.private(*halves)[0] else "public"
-    click.echo(f"nobody known; a {kind} address (known up to {_time_text(snapshot.watermark_ns)})")
+    reader = Reader(kafka, Metrics(), INVENTORY.with_prefix(topic_prefix), kafka_security.client_arguments())
+    asyncio.run(_read(kafka, kafka_security, reader, history))
+    click.echo("\n".join(_answer(history, hi, lo, time_ns)))
 
 
-async def _read(kafka: str, history: History) -> None:
-    reader = Reader(kafka, Metrics())
+async def _read(kafka: str, security: KafkaSecurity, reader: Reader, history: History) -> None:
+    await wait_for_broker(kafka, 10, **security.client_arguments())
     try:
         await reader.start()
         await reader.catch_up(history.apply)
@@ -145,18 +257,35 @@ async def _read(kafka: str, history: History) -> None:
         await reader.stop()
 
 
-def _describe(version: EndpointVersion) -> list[str]:
+def _answer(history: History, hi: int, lo: int, time_ns: int) -> Iterator[str]:
+    snapshot = history.snapshot()
+    halves = np.array([hi], np.uint64), np.array([lo], np.uint64)
+    number = int(snapshot.lookup(*halves, np.array([time_ns], np.int64))[0])
+    if number >= 0:
+        yield from _describe(snapshot.endpoints[number])
+        return
+    services = sorted({(each.namespace, each.name) for each in snapshot.services_at(hi, lo)})
+    for namespace, name in services:
+        yield f"service {namespace}/{name}"
+    entry = int(snapshot.network_set(*halves)[0])
+    if entry >= 0:
+        found = snapshot.network_sets[entry]
+        yield f"network set {found.namespace or '-'}/{found.name}"
+    if not services and entry < 0:
+        kind = "private" if snapshot.private(*halves)[0] else "public"
+        yield f"nobody known; a {kind} address (the inventory knows up to {_time_text(snapshot.watermark_ns)})"
+
+
+def _describe(version: EndpointVersion) -> Iterator[str]:
     until = "now" if version.valid_to_ns is None else _time_text(version.valid_to_ns)
-    return [
-        f"{version.kind} {version.namespace or '-'}/{version.endpoint.name}",
-        f"  aggregated name   {version.name_aggr}",
-        f"  node              {version.node or '-'}",
-        f"  service account   {version.endpoint.service_account or '-'}",
-        f"  labels            {', '.join(version.labels_list) or '-'}",
-        f"  addresses         {', '.join(version.endpoint.addresses)}",
-        f"  from              {_time_text(version.valid_from_ns)}",
-        f"  to                {until}",
-    ]
+    yield f"{version.kind} {version.namespace or '-'}/{version.endpoint.name}"
+    yield f"  aggregated name   {version.name_aggr}"
+    yield f"  node              {version.node or '-'}"
+    yield f"  service account   {version.endpoint.service_account or '-'}"
+    yield f"  labels            {', '.join(version.labels_list) or '-'}"
+    yield f"  addresses         {', '.join(version.endpoint.addresses)}"
+    yield f"  from              {_time_text(version.valid_from_ns)}"
+    yield f"  to                {until}"
 
 
 def _time_ns(text: str) -> int:
@@ -174,6 +303,6 @@ def _time_ns(text: str) -> int:
 
 
 def _time_text(time_ns: int) -> str:
-    return (
-        "always" if time_ns == 0 else datetime.fromtimestamp(time_ns / NS_PER_S, UTC).isoformat(timespec="milliseconds")
-    )
+    if time_ns <= 0:
+        return "always"
+    return datetime.fromtimestamp(time_ns / NS_PER_S, UTC).isoformat(timespec="milliseconds")

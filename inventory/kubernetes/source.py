@@ -1,0 +1,151 @@
+"""A cluster as a source of the inventory: a watch for each kind that is installed, and what they say as versions."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Final
+
+from tierflow.inventory.kinds import KINDS, Kind
+from tierflow.inventory.kubernetes.api import Forbidden, NotServed
+from tierflow.inventory.kubernetes.watch import Changed, KindWatch, Listed, Said
+from tierflow.inventory.objects import object_key
+from tierflow.schemas.errors import TransientError
+
+if TYPE_CHECKING:
+    from tierflow.inventory.kubernetes.api import Api
+    from tierflow.inventory.kubernetes.watch import Event
+    from tierflow.inventory.versions import Versions
+    from tierflow.schemas.clock import Clock
+    from tierflow.schemas.inventory import ObjectVersion
+
+PROBE_EVERY_S: Final = 1.0
+SETTLE_NS: Final = 300_000_000
+"""How far the watermark stays behind now: an event takes a moment from the server to here."""
+_MOST_EVENTS: Final = 10_000
+
+
+class KubernetesSource:
+    """Watches a cluster on threads of its own; ``drain`` and the properties belong to one caller's thread."""
+
+    def __init__(self, api: Api, versions: Versions, clock: Clock, probe_every_s: float = PROBE_EVERY_S) -> None:
+        """``versions`` is what has been published already; inert until ``start``."""
+        self._api, self._versions, self._clock, self._probe_every_s = api, versions, clock, probe_every_s
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._watches: dict[Kind, KindWatch] = {}
+        self._listed: set[Kind] = set()
+        self._expected: frozenset[Kind] | None = None
+        self._stop = threading.Event()
+        self._prober = threading.Thread(target=self._probe, name="probe", daemon=True)
+        self._reached_ns = 0
+        self._watermark_ns = 0
+        self.said: list[str] = []
+        """What a person should know, oldest first; the caller takes it away."""
+
+    def start(self) -> None:
+        """Begin to look which kinds there are, and to watch them."""
+        self._prober.start()
+
+    def stop(self) -> None:
+        """End all watches."""
+        self._stop.set()
+        self._prober.join(timeout=10)
+        for watch in list(self._watches.values()):
+            watch.stop()
+
+    @property
+    def synced(self) -> bool:
+        """Whether every kind that is installed has been listed."""
+        return self._expected is not None and self._expected <= self._listed
+
+    @property
+    def watermark_ns(self) -> int:
+        """Everything that happened before this time has been drained; stands still while the server is out of reach."""
+        return self._watermark_ns
+
+    def drain(self, timeout_s: float) -> list[ObjectVersion]:
+        """Versions that began or ended, in order; waits up to ``timeout_s`` for the first."""
+        # Taken before the events: what is in the queue by now is drained below.
+        reached = self._reached_ns if self.synced and all(each.open for each in self._watched()) else None
+        messages: list[ObjectVersion] = []
+        try:
+            event = self._events.get(timeout=timeout_s)
+            for _ in range(_MOST_EVENTS):
+                messages += self._apply(event)
+                event = self._events.get_nowait()
+            messages += self._apply(event)
+        except queue.Empty:
+            if reached is not None:
+                self._watermark_ns = max(self._watermark_ns, reached - SETTLE_NS)
+        return messages
+
+    def _watched(self) -> list[KindWatch]:
+        return [watch for watch in list(self._watches.values()) if not watch.ended]
+
+    def _apply(self, event: Event) -> list[ObjectVersion]:
+        if isinstance(event, Said):
+            self.said.append(event.text)
+            return []
+        if isinstance(event, Changed):
+            each = event.reduced
+            if each.object is None:
+                return self._versions.drop(each.kind, each.key, now_ns=event.at_ns)
+            return self._versions.put(each.kind, each.key, each.object, began_ns=each.began_ns, now_ns=event.at_ns)
+        return self._take_list(event)
+
+    def _take_list(self, listed: Listed) -> list[ObjectVersion]:
+        self._listed.add(listed.kind)
+        holding = [each for each in listed.objects if each.object is not None]
+        prefix = object_key(listed.kind, "", "").removesuffix("//") + "/"
+        messages = self._versions.retain(
+            listed.kind.becomes[0], {each.key for each in holding}, now_ns=listed.at_ns, prefix=prefix
+        )
+        for each in holding:
+            messages += self._versions.put(
+                each.kind, each.key, each.object or {}, began_ns=each.began_ns, now_ns=listed.at_ns
+            )
+        return messages
+
+    def _probe(self) -> None:
+        """Look whether the server answers, and which kinds it serves."""
+        said = ""
+        while not self._stop.is_set():
+            at = self._clock.now_ns()
+            try:
+                served = self._served()
+            except (TransientError, Forbidden) as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._events.put(Said(f"kubernetes: {error}"))
+            else:
+                said = ""
+                self._begin(served)
+                self._reached_ns = at
+            self._stop.wait(self._probe_every_s)
+
+    def _served(self) -> dict[Kind, str]:
+        served: dict[Kind, str] = {}
+        plurals: dict[str, set[str]] = {}
+        for kind in KINDS:
+            for version in kind.group_versions:
+                if version not in plurals:
+                    plurals[version] = self._plurals(version)
+                if kind not in served and kind.plural in plurals[version]:
+                    served[kind] = version
+        return served
+
+    def _plurals(self, group_version: str) -> set[str]:
+        path = "/api/v1" if group_version == "v1" else f"/apis/{group_version}"
+        try:
+            found = self._api.get(path)
+        except NotServed:
+            return set()
+        return {each["name"] for each in found.get("resources", ()) if "watch" in each.get("verbs", ())}
+
+    def _begin(self, served: dict[Kind, str]) -> None:
+        for kind, version in served.items():
+            watch = self._watches.get(kind)
+            if watch is None or watch.ended:
+                self._watches[kind] = watch = KindWatch(kind, version, self._api, self._clock, self._events.put)
+                watch.start()
+        self._expected = frozenset(served)

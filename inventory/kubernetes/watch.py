@@ -1,0 +1,194 @@
+"""One kind of object: listed in pages, then watched, for ever."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from tierflow.inventory.kubernetes.api import Forbidden, Gone, NotServed, lines
+from tierflow.inventory.objects import MalformedObject, Reduced, object_key, reduce
+from tierflow.schemas.errors import TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import urllib3
+
+    from tierflow.inventory.kinds import Kind
+    from tierflow.inventory.kubernetes.api import Api
+    from tierflow.schemas.clock import Clock
+
+PAGE: Final = 500
+WATCH_S: Final = 240
+"""Seconds after which the server ends a watch, and it is begun anew where it stopped."""
+SILENCE_S: Final = 120.0
+"""A watch on which nothing came for so long is broken: bookmarks come once a minute."""
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All objects of a kind that exist."""
+
+    kind: Kind
+    objects: tuple[Reduced, ...]
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One object is there or has changed; its ``object`` is None when it holds nothing (any more)."""
+
+    reduced: Reduced
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that a person should know: a malformed object, a refused request."""
+
+    text: str
+
+
+Event = Listed | Changed | Said
+
+
+class KindWatch:
+    """A thread that hands over events of one kind in the server's order."""
+
+    def __init__(self, kind: Kind, group_version: str, api: Api, clock: Clock, take: Callable[[Event], None]) -> None:
+        """Inert until ``start``; ``take`` is called on the watch's own thread."""
+        self.kind = kind
+        self.group_version = group_version
+        self._api, self._clock, self._take = api, clock, take
+        root = "/api/v1" if group_version == "v1" else f"/apis/{group_version}"
+        self._path = f"{root}/{kind.plural}"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watch {kind.plural}", daemon=True)
+        self._response: urllib3.BaseHTTPResponse | None = None
+        self._said = ""
+        self.open = False
+        """Whether the watch is open at this moment, so that nothing can have been missed."""
+        self.ended = False
+        """Whether the kind is served no more."""
+
+    def start(self) -> None:
+        """List, then watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended."""
+        self._stop.set()
+        response = self._response
+        if response is not None:
+            try:
+                response.shutdown()
+            except (ValueError, OSError, RuntimeError):
+                # Closed already, or not yet reading: the flag ends it.
+                response.close()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        version, delay = "", FIRST_DELAY_S
+        while not self._stop.is_set():
+            try:
+                if not version:
+                    version = self._list()
+                version = self._watch(version)
+                delay = FIRST_DELAY_S
+            except Gone:
+                version = ""
+            except NotServed:
+                # The kind was removed, and its objects with it.
+                self._take(Listed(self.kind, (), self._clock.now_ns()))
+                self.ended = True
+                return
+            except _Interrupted as interrupted:
+                version, delay = interrupted.version, FIRST_DELAY_S
+                self._wait(delay)
+            except (TransientError, Forbidden) as error:
+                if isinstance(error, Forbidden):
+                    self._say(f"{self._path}: {error}")
+                # A version that the server refuses would be refused again: begin with a list.
+                version = ""
+                self._wait(delay)
+                delay = min(LONGEST_DELAY_S, delay * 2)
+            finally:
+                self.open = False
+
+    def _wait(self, delay_s: float) -> None:
+        self._stop.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries, guards nothing
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._take(Said(text))
+
+    def _list(self) -> str:
+        query = {"limit": str(PAGE)}
+        found: list[Reduced] = []
+        while True:
+            at = self._clock.now_ns()
+            page = self._api.get(self._path, query)
+            found.extend(each for item in page.get("items") or () if (each := self._reduced(item)) is not None)
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                self._take(Listed(self.kind, tuple(found), at))
+                return str(metadata.get("resourceVersion", ""))
+            query["continue"] = metadata["continue"]
+
+    def _watch(self, version: str) -> str:
+        query = {
+            "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_S),
+        }  # fmt: skip
+        self._response = response = self._api.open(self._path, query, SILENCE_S)
+        self.open = True
+        try:
+            for line in lines(response):
+                if self._stop.is_set():
+                    break
+                version = self._event(orjson.loads(line)) or version
+        except TransientError as error:
+            raise _Interrupted(version) from error
+        except orjson.JSONDecodeError as error:
+            raise _Interrupted(version) from error
+        finally:
+            self._response = None
+            response.close()
+        return version
+
+    def _event(self, event: dict[str, Any]) -> str:
+        found = event.get("object") or {}
+        if event.get("type") == "ERROR":
+            if found.get("code") == 410:
+                raise Gone(str(found.get("message", "")))
+            raise TransientError(f"{self._path}: {found.get('message', found)}")
+        at = self._clock.now_ns()
+        if event.get("type") != "BOOKMARK":
+            reduced = self._reduced(found)
+            metadata = found.get("metadata") or {}
+            if reduced is None or event.get("type") == "DELETED":
+                key = object_key(self.kind, metadata.get("namespace") or "", metadata.get("name") or "")
+                reduced = Reduced(self.kind.becomes[0], key, None, None)
+            self._take(Changed(reduced, at))
+        return str((found.get("metadata") or {}).get("resourceVersion", ""))
+
+    def _reduced(self, manifest: dict[str, Any]) -> Reduced | None:
+        try:
+            return reduce(self.kind, manifest)
+        except MalformedObject as error:
+            metadata = manifest.get("metadata")
+            metadata = metadata if isinstance(metadata, dict) else {}
+            name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
+            self._take(Said(f"{self.kind.name} {name or '(no name)'}: {error}"))
+            return None
+
+
+class _Interrupted(Exception):
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        self.version = version
