@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 from tierflow.lab.services import replace_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from tierflow.policy import EndpointPlan, RulePlan, TierPlan
+    from tierflow.policy import EndpointPlan, Icmp, PortRange, ResolvedRule, ResolvedSide, ResolvedTier
 
 TABLE: Final = "tierflow_policy"
+COMMENT_LENGTH: Final = 128
+"""The longest comment that nftables takes."""
 
 
 class _Sets:
@@ -40,7 +42,7 @@ class _Sets:
 def ruleset(plans: Sequence[tuple[str, EndpointPlan]]) -> str:
     """The nftables table for (host-side veth, what holds for its endpoint).
 
-    Endpoints that no tier applies to have no chain: their namespace's profile allows.
+    The last tier is that of the profiles, with which Calico ends every evaluation.
     """
     sets = _Sets()
     chains: list[str] = []
@@ -78,39 +80,72 @@ def enforce(plans: Sequence[tuple[str, EndpointPlan]]) -> None:
     replace_table(TABLE, ruleset(plans))
 
 
-def _tier_chain(name: str, tier: TierPlan, direction: str, following: str | None, sets: _Sets) -> list[str]:
+def _tier_chain(name: str, tier: ResolvedTier, direction: str, following: str | None, sets: _Sets) -> list[str]:
     passed = f"goto {following}" if following else "return"
     verdicts = {"allow": "return", "deny": "drop", "pass": passed, "log": 'limit rate 1/second log prefix "tierflow: "'}
     lines = [f"  chain {name} {{"]
-    for policy in tier.policies:
-        for rule in policy.rules:
-            match = _match(rule, sets)
-            if match is not None:
-                comment = f"{policy.name} {direction} {rule.index}"[:128]
-                lines.append(f'    {match}counter {verdicts[rule.action]} comment "{comment}"')
-    default = "drop" if tier.default_action == "deny" else passed
-    lines += [f'    counter {default} comment "{tier.tier} {direction} end of tier"', "  }"]
+    for rule in tier.rules:
+        comment = f"{rule.trace_name} {direction} {rule.rule_index}"[:COMMENT_LENGTH]
+        lines += [f'    {match}counter {verdicts[rule.action]} comment "{comment}"' for match in _matches(rule, sets)]
+    comment = f"{tier.last} {direction} end of tier"[:COMMENT_LENGTH]
+    lines += [f'    counter {verdicts[tier.default_action]} comment "{comment}"', "  }"]
     return lines
 
 
-def _match(rule: RulePlan, sets: _Sets) -> str | None:
-    """The rule's conditions, with a space at the end; None if nothing can meet them."""
-    parts = []
+def _matches(rule: ResolvedRule, sets: _Sets) -> Iterator[str]:
+    """The rule's conditions as nftables expressions, any of which is enough; none if nothing can meet them."""
+    if rule.ip_version == 6:
+        return
+    protocol = []
     if rule.protocol is not None:
-        parts.append(f"meta l4proto {rule.protocol}")
-    for side, nets in (("saddr", rule.source_nets), ("daddr", rule.destination_nets)):
-        if nets is None:
-            continue
-        name = sets.name(nets)
-        if name is None:
-            return None
-        parts.append(f"ip {side} @{name}")
-    for side, ports in (("sport", rule.source_ports), ("dport", rule.destination_ports)):
-        if ports:
-            ranges = ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ports)
-            parts.append(f"th {side} {{ {ranges} }}")
-    if rule.icmp_type is not None:
-        parts.append(f"icmp type {rule.icmp_type}")
-    if rule.icmp_code is not None:
-        parts.append(f"icmp code {rule.icmp_code}")
-    return " ".join(parts) + " " if parts else ""
+        protocol.append(f"meta l4proto {rule.protocol}")
+    if rule.not_protocol is not None:
+        protocol.append(f"meta l4proto != {rule.not_protocol}")
+    if rule.icmp is not None:
+        protocol += [f"icmp {key} {value}" for key, value in _icmp(rule.icmp)]
+    if rule.not_icmp is not None:
+        values = _icmp(rule.not_icmp)
+        keys = " . ".join(f"icmp {key}" for key, _ in values)
+        protocol.append(f"{keys} != {{ {' . '.join(str(value) for _, value in values)} }}")
+    for source in _side(rule.source, "s", sets):
+        for destination in _side(rule.destination, "d", sets):
+            yield "".join(f"{part} " for part in (*protocol, *source, *destination))
+
+
+def _icmp(condition: Icmp) -> list[tuple[str, int]]:
+    both = (("type", condition.type), ("code", condition.code))
+    return [(key, value) for key, value in both if value is not None]
+
+
+def _side(side: ResolvedSide, letter: str, sets: _Sets) -> Iterator[list[str]]:
+    """The conditions of one side (``letter`` s or d), one list an alternative."""
+    address, port = f"ip {letter}addr", f"th {letter}port"
+    unless = []
+    if name := sets.name(side.not_cidrs):
+        unless.append(f"{address} != @{name}")
+    if side.not_ports:
+        unless.append(f"{port} != {_ports(side.not_ports)}")
+    pairs = [
+        f"{cidr} . {ranged}"
+        for peer in side.not_named
+        for cidr in peer.cidrs
+        for ranged in peer.ports or ()
+        if ":" not in cidr
+    ]
+    if pairs:
+        unless.append(f"{address} . {port} != {{ {', '.join(pairs).replace(':', '-')} }}")
+    for peer in side.alternatives:
+        conditions = []
+        if peer.cidrs or not side.any_address:
+            name = sets.name(peer.cidrs)
+            if name is None:
+                continue
+            conditions.append(f"{address} @{name}")
+        if peer.ports is not None:
+            conditions.append(f"{port} {_ports(peer.ports)}")
+        yield [*conditions, *unless]
+
+
+def _ports(ranges: Iterable[PortRange]) -> str:
+    parts = (str(each.low) if each.low == each.high else f"{each.low}-{each.high}" for each in ranges)
+    return f"{{ {', '.join(parts)} }}"

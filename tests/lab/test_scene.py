@@ -77,9 +77,9 @@ def test_every_edge_of_the_call_graph_is_answered_and_the_rogue_by_nobody(node: 
     assert failed == dict.fromkeys(CALLS, 0)
     drops = denied(node)
     assert set(drops) == {
-        "default.dmz ingress 1",
-        "default.trusted ingress 2",
-        "default.restricted ingress 2",
+        "storefront/default.dmz ingress 1",
+        "storefront/default.trusted ingress 2",
+        "storefront/default.restricted ingress 2",
         "platform.logging ingress 1",
         "platform.twilio-integration egress 1",
     }
