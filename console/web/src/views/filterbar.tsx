@@ -110,7 +110,7 @@ function Types({ legend, chosen, onChosen }: { legend: string; chosen: readonly 
 function Labels({ legend, labels, onLabels }: { legend: string; labels: readonly string[]; onLabels: (labels: readonly string[]) => void }): VNode {
   const [text, setText] = useState("");
   const add = (): void => {
-    if (text.trim() !== "") onLabels([...labels, text.trim()]);
+    if (text.trim() !== "") onLabels([...labels, asSelector(text.trim())]);
     setText("");
   };
   return (
@@ -122,8 +122,8 @@ function Labels({ legend, labels, onLabels }: { legend: string; labels: readonly
         ))}
       </ul>
       <div class="row">
-        <input aria-label={`${legend}: key=value`} placeholder="key=value" value={text} onInput={(event) => setText(event.currentTarget.value)} onBlur={add} onKeyDown={(event) => event.key === "Enter" && (event.preventDefault(), add())} />
-        <button type="button" onClick={add}>+ Add label</button>
+        <input aria-label={`${legend}: selector`} placeholder={'key=value, or a selector: has(app)'} value={text} onInput={(event) => setText(event.currentTarget.value)} onBlur={add} onKeyDown={(event) => event.key === "Enter" && (event.preventDefault(), add())} />
+        <button type="button" onClick={add}>+ Add label selector</button>
       </div>
     </fieldset>
   );
@@ -137,4 +137,10 @@ function local(unixS: number): string {
 function seconds(text: string): number | null {
   const at = new Date(text).getTime();
   return Number.isNaN(at) ? null : Math.floor(at / 1000);
+}
+
+/** `key=value` as a selector; anything else is one already. */
+function asSelector(text: string): string {
+  const plain = /^([\w./-]+)=([\w.-]*)$/.exec(text);
+  return plain === null ? text : `${plain[1]} == "${plain[2]}"`;
 }

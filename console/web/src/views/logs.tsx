@@ -133,7 +133,7 @@ function Entry({ log, columns, fields, filter, onFilter }: { log: FlowLog; colum
   );
 }
 
-const FILTERABLE = new Set(["action", "proto", "reporter", "evidence", "host", "source_namespace", "dest_namespace", "source_name_aggr", "dest_name_aggr", "source_type", "dest_type", "dest_port", "dest_service_name", "dest_service_namespace"]);
+const FILTERABLE = new Set(["action", "proto", "reporter", "evidence", "source_namespace", "dest_namespace", "source_name_aggr", "dest_name_aggr", "source_type", "dest_type", "dest_port"]);
 
 function CellFilters({ field, value, filter, onFilter }: { field: string; value: LogValue | undefined; filter: Filter; onFilter: (filter: Filter) => void }): VNode | null {
   if (!FILTERABLE.has(field) || value === null || value === undefined || typeof value === "object") return null;

@@ -1,0 +1,246 @@
+"""The board and one policy from what is in force and what the counters say; pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tierflow.console.server.sentence import rule_sentence
+from tierflow.policy.labels import endpoint_labels, entity_selectors, network_set_labels, policy_selector
+from tierflow.policy.model import EGRESS, INGRESS, Endpoint, Policy, Resources
+from tierflow.policy.order import ordered_tiers
+from tierflow.policy.trace import PROFILE_TIER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tierflow.policy.model import EntityRule
+    from tierflow.sinks.read.interface import RuleStatistics
+
+SPARK_BUCKETS: Final = 30
+ENDS: Final = ("source_namespace", "source_name_aggr", "dest_namespace", "dest_name_aggr")
+_ACTIONS: Final = {"allow": "allowed", "deny": "denied", "pass": "passed"}
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What is in force now: policies, the endpoints alive, and each policy's manifest as text where it is known."""
+
+    resources: Resources
+    endpoints: tuple[Endpoint, ...]
+    manifests: Mapping[str, str]
+
+    def labels(self) -> list[dict[str, str]]:
+        """The labels of each endpoint, inherited ones included, in the order of ``endpoints``."""
+        return [endpoint_labels(self.resources, endpoint) for endpoint in self.endpoints]
+
+
+def rates(rows: Iterable[RuleStatistics], range_s: int) -> dict[str, Any]:
+    """Rates per second of a policy's or rule's counters; in and out as its endpoint sees them."""
+    totals: dict[tuple[str, str, str], float] = defaultdict(float)
+    for row in rows:
+        way = "in" if row.rule_direction == "ingress" else "out"
+        totals["connections", "", way] += row.connections
+        name = _ACTIONS.get(row.action)
+        if name is None:
+            continue
+        for unit in ("packets", "bytes"):
+            for side in ("in", "out"):
+                totals[name, unit, side] += getattr(row, f"{unit}_{side}")
+
+    def both(name: str, unit: str) -> dict[str, float]:
+        return {side: totals[name, unit, side] / range_s for side in ("in", "out")}
+
+    traffic = {name: {unit: both(name, unit) for unit in ("packets", "bytes")} for name in _ACTIONS.values()}
+    return {"connections": both("connections", ""), **traffic}
+
+
+def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int) -> list[dict[str, Any]]:
+    """Tiers in order with their policies in order.
+
+    Args:
+        now: what is in force.
+        counters: sums per rule over the range, with :data:`SPARK_BUCKETS` buckets.
+        range_s: width of the range.
+    """
+    by_policy = _by_policy(counters)
+    labels = now.labels()
+    return [
+        {
+            "name": each.tier.name,
+            "order": each.tier.order,
+            "default_action": each.tier.default_action,
+            "policies": [
+                {
+                    **_identity(policy),
+                    "endpoints": _selected(policy, labels),
+                    "rates": rates(by_policy[policy.trace_name], range_s),
+                    "spark": _spark(by_policy[policy.trace_name], range_s),
+                }
+                for policy in each.policies
+            ],
+        }
+        for each in ordered_tiers(now.resources)
+    ]
+
+
+def policy_page(now: InForce, policy: Policy, counters: Sequence[RuleStatistics], range_s: int) -> dict[str, Any]:
+    """One policy with its rules, what each did, and the endpoints it selects."""
+    mine = _by_policy(counters)[policy.trace_name]
+    labels = now.labels()
+    selects = policy_selector(policy)
+    chosen = [endpoint for endpoint, own in zip(now.endpoints, labels, strict=True) if selects.matches(own)]
+    return {
+        **_identity(policy),
+        "tier": policy.tier,
+        "last_evaluated_s": max((row.last_evaluated_s for row in mine), default=None),
+        "ingress": _rules(now, policy, INGRESS, mine, labels, range_s),
+        "egress": _rules(now, policy, EGRESS, mine, labels, range_s),
+        "selected": [{"namespace": each.namespace or "-", "name": each.name, "type": each.kind} for each in chosen],
+        "yaml": now.manifests.get(policy.trace_name, ""),
+    }
+
+
+def find_policy(now: InForce, identity: str) -> Policy | None:
+    """The policy whose name in a trace is ``identity``."""
+    return next((policy for policy in now.resources.policies if policy.trace_name == identity), None)
+
+
+def _identity(policy: Policy) -> dict[str, Any]:
+    return {
+        "id": policy.trace_name,
+        "name": policy.base_name,
+        "namespace": policy.namespace,
+        "kind": policy.kind,
+        "staged": policy.staged,
+        "order": policy.order,
+        "selector": _applies_to(policy),
+    }
+
+
+def _applies_to(policy: Policy) -> str:
+    parts = [policy.selector or "all()"]
+    if policy.namespace_selector:
+        parts.append(f"in namespaces {policy.namespace_selector}")
+    if policy.service_account_selector:
+        parts.append(f"with service accounts {policy.service_account_selector}")
+    return ", ".join(parts)
+
+
+def _rules(
+    now: InForce,
+    policy: Policy,
+    direction: str,
+    counters: Sequence[RuleStatistics],
+    labels: Sequence[Mapping[str, str]],
+    range_s: int,
+) -> list[dict[str, Any]]:
+    mine = [row for row in counters if row.rule_direction == direction.lower()]
+    told = [
+        {
+            "index": index,
+            "action": rule.action.lower(),
+            "sentence": rule_sentence(rule, direction),
+            "endpoints": {
+                "in": _peers(now, rule.source, policy, labels) if direction == INGRESS else 0,
+                "out": _peers(now, rule.destination, policy, labels) if direction == EGRESS else 0,
+            },
+            "rates": rates((row for row in mine if row.rule_index == index), range_s),
+        }
+        for index, rule in enumerate(policy.rules(direction))
+    ]
+    at_end = [row for row in mine if row.rule_index == -1]
+    if at_end:
+        action = at_end[0].action
+        words = {"text": f"End of the tier: {action} what no rule of the tier matched", "strong": False}
+        told.append(
+            {
+                "index": -1,
+                "action": action,
+                "sentence": [words],
+                "endpoints": {"in": None, "out": None},
+                "rates": rates(at_end, range_s),
+            }
+        )
+    return told
+
+
+def _peers(now: InForce, entity: EntityRule, policy: Policy, labels: Sequence[Mapping[str, str]]) -> int:
+    """Endpoints and network sets that a side of a rule selects; 0 where it selects by nothing."""
+    selected, _ = entity_selectors(entity, policy.namespace)
+    if selected is None:
+        return 0
+    sets = (network_set_labels(now.resources, each) for each in now.resources.network_sets)
+    return sum(selected.matches(each) for each in (*labels, *sets))
+
+
+def _selected(policy: Policy, labels: Sequence[Mapping[str, str]]) -> int:
+    selects = policy_selector(policy)
+    return sum(selects.matches(each) for each in labels)
+
+
+def _by_policy(rows: Iterable[RuleStatistics]) -> defaultdict[str, list[RuleStatistics]]:
+    found: defaultdict[str, list[RuleStatistics]] = defaultdict(list)
+    for row in rows:
+        found[row.policy].append(row)
+    return found
+
+
+def _spark(rows: Iterable[RuleStatistics], range_s: int) -> list[float]:
+    """Bytes per second over the range, oldest first."""
+    buckets = [0.0] * SPARK_BUCKETS
+    for row in rows:
+        for at, size in enumerate(row.bucket_bytes[:SPARK_BUCKETS]):
+            buckets[at] += size * SPARK_BUCKETS / range_s
+    return buckets
+
+
+def no_policy(counters: Sequence[RuleStatistics], range_s: int) -> dict[str, float]:
+    """Rates of what no tier decided: the profile did. A flow that both its ends report counts once."""
+    totals = {"ingress": [0, 0, 0], "egress": [0, 0, 0]}
+    for row in counters:
+        if row.tier == PROFILE_TIER:
+            total = totals[row.rule_direction]
+            total[0] += row.connections
+            total[1] += row.packets_in + row.packets_out
+            total[2] += row.bytes_in + row.bytes_out
+    most = max(totals.values())
+    return dict(zip(("connections", "packets", "bytes"), (value / range_s for value in most), strict=True))
+
+
+def denials(logs: Sequence[dict[str, Any]], name: str, most: int) -> list[dict[str, Any]]:
+    """Who is denied by a policy, most packets first.
+
+    Args:
+        logs: flat flow logs that were denied.
+        name: the policy's name in a trace.
+        most: rows answered.
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for log in logs:
+        last = max(log["policies.enforced_policies"] or ("0||||-2",), key=lambda hit: int(hit.partition("|")[0] or 0))
+        _, _, policy, action, *rule = last.split("|")
+        if policy != name or action != "deny":
+            continue
+        direction = "ingress" if log["reporter"] == "dst" else "egress"
+        ends = {each: log[each] for each in ENDS}
+        source = f"{log['source_namespace']}:{log['source_name_aggr']}"
+        dest = f"{log['dest_namespace']}:{log['dest_name_aggr']}"
+        index = int(rule[0]) if rule else -2
+        entry = found.setdefault(
+            (direction, index, source, dest),
+            {
+                "direction": direction,
+                "rule_index": index,
+                "source": source,
+                "dest": dest,
+                "packets": 0,
+                "connections": 0,
+                "filter": ["action:deny", f"reporter:{log['reporter']}", *(f"{k}:{v}" for k, v in ends.items())],
+            },
+        )
+        entry["packets"] += log["packets_in"] + log["packets_out"]
+        entry["connections"] += log["num_flows_started"]
+    ranked = sorted(found.values(), key=lambda entry: (-entry["packets"], entry["source"], entry["dest"]))
+    return ranked[:most]

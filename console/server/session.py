@@ -1,0 +1,150 @@
+"""Who may ask: a token in the printed address opens a session; what guards each request around it.
+
+A Kubernetes log-in takes the place of :class:`TokenSessions` later: the rest of the server only knows ``admits``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from tierflow.console.server.problem import problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE: Final = "tierflow_session"
+CSRF_HEADER: Final = "x-tierflow-csrf"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+MOST_SESSIONS: Final = 256
+
+SECURITY_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Sessions(Protocol):
+    """The seam for other ways to log in."""
+
+    def admits(self, cookie: str | None) -> bool:
+        """Whether a request with this session cookie may ask."""
+        ...
+
+    def open(self, token: str) -> str | None:
+        """A new session's cookie, or None where the token isn't right."""
+        ...
+
+    def close(self, cookie: str) -> None:
+        """End a session."""
+        ...
+
+
+class TokenSessions:
+    """Sessions in memory, opened by the printed token; the oldest ends when there are too many."""
+
+    __slots__ = ("_open", "_token")
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._open: dict[str, None] = {}
+
+    def admits(self, cookie: str | None) -> bool:
+        """Whether the session is open."""
+        return cookie is not None and cookie in self._open
+
+    def open(self, token: str) -> str | None:
+        """Open a session with the right token."""
+        if not hmac.compare_digest(token.encode(), self._token.encode()):
+            return None
+        if len(self._open) >= MOST_SESSIONS:
+            del self._open[next(iter(self._open))]
+        cookie = secrets.token_urlsafe(32)
+        self._open[cookie] = None
+        return cookie
+
+    def close(self, cookie: str) -> None:
+        """End a session; one that isn't open stays so."""
+        self._open.pop(cookie, None)
+
+
+class Guard:
+    """ASGI middleware: host, session, same origin for unsafe methods, and security headers on every answer."""
+
+    __slots__ = ("_app", "_hosts", "_sessions")
+
+    def __init__(self, app: ASGIApp, sessions: Sessions, hosts: tuple[str, ...]) -> None:
+        self._app = app
+        self._sessions = sessions
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, open a session, or pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        answer = self._refusal(Request(scope))
+        await (self._app if answer is None else answer)(scope, receive, guarded)
+
+    def _refusal(self, request: Request) -> Response | None:
+        if _host_of(request.headers) not in self._hosts:
+            return problem(421, "This server doesn't answer to that host name; use the address that it printed.")
+        token = request.query_params.get("token")
+        if token is not None and request.method == "GET" and not request.url.path.startswith("/api/"):
+            return self._log_in(token)
+        if _is_public(request.url.path):
+            return None
+        if not self._sessions.admits(request.cookies.get(COOKIE)):
+            if request.url.path.startswith("/api/"):
+                return problem(401, "No session: open the address that the console printed.")
+            return PlainTextResponse("Open the address that `tierflow console` printed: it holds a token.\n", 401)
+        if request.method not in SAFE_METHODS and not _same_origin(request):
+            return problem(403, f"Unsafe methods need the header {CSRF_HEADER}: 1 and the page's own origin.")
+        return None
+
+    def _log_in(self, token: str) -> Response:
+        cookie = self._sessions.open(token)
+        if cookie is None:
+            return PlainTextResponse("This token isn't right: a restart of the console prints a new one.\n", 401)
+        answer = RedirectResponse("/flows", 303)
+        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+def _host_of(headers: Headers) -> str:
+    host = headers.get("host", "").lower()
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]
+
+
+def _is_public(path: str) -> bool:
+    return path in {"/healthz", "/icon.svg"} or path.startswith("/assets/")
+
+
+def _same_origin(request: Request) -> bool:
+    if request.headers.get(CSRF_HEADER) != "1":
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
