@@ -1,0 +1,115 @@
+"""``tierflow stream``: one worker that joins, judges and aggregates raw records."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.state import state_folder
+from tierflow.schemas.errors import ConfigurationError
+
+log = logging.getLogger("tierflow.stream")
+
+
+@click.command("stream")
+@kafka_setting
+@kafka_security
+@setting("--window-s", type=click.IntRange(1, 86_400), default=300, help="Width of an aggregation window in seconds.")
+@setting("--lateness-s", type=click.IntRange(0, 3600), default=10, help="Seconds that a window waits for late records.")
+@setting(
+    "--idle-s",
+    type=click.IntRange(1, 86_400),
+    default=60,
+    help="Seconds of silence after which a node's windows close.",
+)
+@setting("--aggregation-allowed", type=click.IntRange(0, 3), default=2, help="Aggregation level of allowed flows.")
+@setting("--aggregation-denied", type=click.IntRange(0, 3), default=1, help="Aggregation level of denied flows.")
+@setting(
+    "--sample-addresses", type=click.IntRange(0, 1000), default=10, help="Addresses that a flow log names per side."
+)
+@setting(
+    "--inventory-wait-s", type=click.FloatRange(0, 600), default=5.0, help="Seconds a batch waits for the inventory."
+)
+@setting("--buffer-mib", type=click.IntRange(8, 4096), default=32, help="Raw batches held in memory at most.")
+@setting(
+    "--compact-rows",
+    type=click.IntRange(1024),
+    default=131_072,
+    help="Connections of a window that are merged at once.",
+)
+@setting("--group", default="tierflow-stream", help="Consumer group; workers of one group share the work.")
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting(
+    "--partitions", type=click.IntRange(1, 10_000), default=None, help="Partitions of topics that have to be made."
+)
+@setting(
+    "--session-timeout-s", type=click.IntRange(6, 300), default=10, help="Seconds until a dead worker is replaced."
+)
+@setting("--metrics-port", type=click.IntRange(0, 65_535), default=None, help="Serve metrics on this loopback port.")
+@setting("--data-dir", type=click.Path(file_okay=False, path_type=Path), default=None, help="Folder for scratch files.")
+def command(
+    kafka: str,
+    kafka_security: KafkaSecurity,
+    window_s: int,
+    lateness_s: int,
+    idle_s: int,
+    aggregation_allowed: int,
+    aggregation_denied: int,
+    sample_addresses: int,
+    inventory_wait_s: float,
+    buffer_mib: int,
+    compact_rows: int,
+    group: str,
+    topic_prefix: str,
+    partitions: int | None,
+    session_timeout_s: int,
+    metrics_port: int | None,
+    data_dir: Path | None,
+) -> None:
+    """Turn raw records into flow logs and policy counters."""
+    from tierflow.streams.app import StreamSettings, run
+    from tierflow.streams.core.aggregate import Levels
+    from tierflow.streams.core.stage import StageSettings
+    from tierflow.streams.core.windows import WindowSettings
+    from tierflow.streams.worker import WorkerSettings
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("tierflow").setLevel(logging.INFO)
+    settings = StreamSettings(
+        kafka=kafka,
+        data_dir=data_dir or state_folder() / "stream",
+        stage=StageSettings(
+            WindowSettings(window_s, lateness_s, idle_s, compact_rows),
+            Levels(aggregation_allowed, aggregation_denied),
+            sample_addresses,
+        ),
+        worker=WorkerSettings(buffer_bytes=buffer_mib << 20, inventory_wait_s=inventory_wait_s),
+        group=group,
+        topic_prefix=topic_prefix,
+        partitions=partitions,
+        session_timeout_s=session_timeout_s,
+        metrics_port=metrics_port,
+        client=kafka_security.client_arguments(),
+    )
+    try:
+        asyncio.run(_serve(settings, run))
+    except OSError as error:
+        raise ConfigurationError(f"stream: {error.strerror or error}") from error
+    # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _serve(settings: object, run: object) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await run(settings, stop, lambda: log.info("ready"))  # type: ignore[operator]  # imported late, to start quickly

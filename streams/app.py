@@ -1,0 +1,162 @@
+"""Wire the stage together: Faust for reading, the inventory, the core, the output, health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tierflow.inventory.history import History
+from tierflow.inventory.topic import Reader
+from tierflow.policy import compile_policies
+from tierflow.schemas import topics
+from tierflow.schemas.admin import ensure_topics
+from tierflow.schemas.clock import SystemClock
+from tierflow.schemas.metrics import Metrics
+from tierflow.streams.core.stage import Stage, StageSettings
+from tierflow.streams.health import Health
+from tierflow.streams.output import Output
+from tierflow.streams.worker import Worker, WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from tierflow.schemas.clock import Clock
+
+with warnings.catch_warnings():
+    # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
+    warnings.simplefilter("ignore")
+    import faust
+    from faust.types.auth import CredentialsT  # noqa: F401 - loads faust's lazy modules inside this block
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """One worker's configuration.
+
+    Attributes:
+        kafka: ``host:port`` of the broker.
+        data_dir: where Faust may keep files; nothing in it is needed again.
+        group: consumer group; workers of one group share the partitions.
+        topic_prefix: put before each topic's name.
+        partitions: of topics that this worker makes; None: as the contract says.
+        session_timeout_s: after which a dead worker's partitions are given to others.
+        metrics_port: loopback port of metrics and health; None: none, 0: any.
+        client: TLS and SASL arguments of aiokafka.
+    """
+
+    kafka: str
+    data_dir: Path
+    stage: StageSettings = field(default_factory=StageSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    group: str = "tierflow-stream"
+    topic_prefix: str = ""
+    partitions: int | None = None
+    session_timeout_s: int = 10
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    client: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
+    """The Faust app: one agent that hands raw events to the worker; no tables, no changelog, no web server."""
+    app = faust.App(
+        settings.group,
+        broker=f"kafka://{settings.kafka}",
+        store="memory://",
+        datadir=str(settings.data_dir),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=max(1, settings.session_timeout_s // 4),
+        broker_commit_interval=0.5,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=64,
+        key_serializer="raw",
+        value_serializer="raw",
+        autodiscover=False,
+    )
+    raw = topics.FLOWS_RAW.with_prefix(settings.topic_prefix).name
+    channel = app.topic(raw, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    async def read_batches(stream: Any) -> None:
+        async for event in stream.noack().events():
+            worker.consumer = app.consumer
+            await worker.take(event)
+
+    app.agent(channel, name="tierflow.streams.raw")(read_batches)
+    return app
+
+
+async def run(
+    settings: StreamSettings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock | None = None
+) -> None:
+    """Run one worker until ``stop`` is set; calls ``ready`` when it reads.
+
+    Raises:
+        UnavailableError: the broker refuses the topics.
+        OSError: the metrics port is taken.
+    """
+    clock = clock or SystemClock()
+    live = Metrics()
+    prefix = settings.topic_prefix
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    await ensure_topics(
+        settings.kafka, [each.with_prefix(prefix) for each in topics.ALL], settings.partitions, **settings.client
+    )
+    history = History()
+    reader = Reader(settings.kafka, live, topics.INVENTORY.with_prefix(prefix))
+    output = Output(settings.kafka, clock, prefix, settings.client)
+    stage = Stage(settings.stage, compile_policies)
+    worker = Worker(
+        settings.worker, stage, output, history.snapshot, live, clock, settings.kafka,
+        topics.FLOWS_RAW.with_prefix(prefix).name, settings.client,
+    )  # fmt: skip
+    state = {"ready": False}
+    health = None
+    if settings.metrics_port is not None:
+        health = Health(live, lambda: state["ready"], settings.metrics_host, settings.metrics_port)
+        log.info("metrics", extra={"port": await health.start()})
+    await reader.start()
+    await output.start()
+    await reader.catch_up(history.apply)
+    app = build_app(settings, worker)
+    tasks = [
+        asyncio.create_task(_follow(reader, history), name="inventory"),
+        asyncio.create_task(worker.run(), name="worker"),
+    ]
+    try:
+        app.finalize()
+        await app.start()
+        state["ready"] = True
+        ready()
+        waiting = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        for task in done - {waiting}:
+            task.result()
+    finally:
+        state["ready"] = False
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(app.stop(), 3)
+        await asyncio.gather(output.stop(), reader.stop(), return_exceptions=True)
+        if health is not None:
+            await health.stop()
+
+
+async def _follow(reader: Reader, history: History) -> None:
+    async for messages in reader.batches():
+        for message in messages:
+            history.apply(message)

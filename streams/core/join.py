@@ -1,0 +1,234 @@
+"""Join and judge reduced rows: who stood at each end, which Service was meant, what the policies say.
+
+Works on rows, not records: a row lies inside one inventory epoch, so one time stands for all of its records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tierflow.inventory.snapshot import Snapshot
+    from tierflow.policy.model import Endpoint, Resources
+
+    U64 = NDArray[np.uint64]
+    I32 = NDArray[np.int32]
+    U8 = NDArray[np.uint8]
+
+
+class Judgement(Protocol):
+    """Verdicts by column; see :class:`tierflow.policy.compile.PolicySet`."""
+
+    egress_action: U8
+    ingress_action: U8
+    egress_trace: I32
+    ingress_trace: I32
+
+
+class TraceLike(Protocol):
+    """One trace of a policy set."""
+
+    @property
+    def holds_deny(self) -> bool:
+        """Whether any hit, staged included, denies."""
+        ...
+
+
+class PolicySetLike(Protocol):
+    """What is needed of a compiled policy set."""
+
+    def endpoint_class(self, endpoint: Endpoint) -> int:
+        """Class of an endpoint."""
+        ...
+
+    def sides(self, endpoint_class: I32, hi: U64, lo: U64) -> I32:
+        """Side ids."""
+        ...
+
+    def judge(
+        self, src_side: I32, dst_side: I32, proto: U8, src_port: NDArray[np.uint16], dst_port: NDArray[np.uint16]
+    ) -> Judgement:
+        """Verdicts."""
+        ...
+
+
+class Compiler(Protocol):
+    """Makes a policy set; :func:`tierflow.policy.compile_policies`."""
+
+    def __call__(self, resources: Resources) -> PolicySetLike:
+        """Compile."""
+        ...
+
+
+NOT_JUDGED: Final = 0
+ALLOW: Final = 1
+DENY: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Columns of joined rows, all of one length.
+
+    Attributes:
+        dst_hi: upper half of the real destination, after translation.
+        dst_lo: lower half.
+        dst_port: its port; type and code for ICMP.
+        src: endpoint version id, -1 none.
+        dst: endpoint version id, -1 none.
+        src_set: network set index, -1 none or an endpoint.
+        dst_set: network set index, -1 none or an endpoint.
+        src_private: whether an address that is nothing else counts as private.
+        dst_private: likewise.
+        service: index of the Service port that was addressed, -1 none.
+        policy: index of the policy version in force.
+        egress_action: 0 not judged, 1 allow, 2 deny.
+        ingress_action: likewise.
+        egress_trace: index into the policy set's traces, -1 not judged.
+        ingress_trace: likewise.
+    """
+
+    dst_hi: U64
+    dst_lo: U64
+    dst_port: NDArray[np.uint16]
+    src: I32
+    dst: I32
+    src_set: I32
+    dst_set: I32
+    src_private: NDArray[np.bool_]
+    dst_private: NDArray[np.bool_]
+    service: I32
+    policy: I32
+    egress_action: U8
+    ingress_action: U8
+    egress_trace: I32
+    ingress_trace: I32
+
+
+class Judges:
+    """Compiled policy sets by policy version, and the class of each endpoint version under each."""
+
+    __slots__ = ("_classes", "_compile", "_generation", "_sets")
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compile = compiler
+        self._sets: dict[int, tuple[Resources, PolicySetLike]] = {}
+        self._classes: dict[int, I32] = {}
+        self._generation = -1
+
+    def policy_set(self, resources: Resources) -> PolicySetLike:
+        """The compiled set of a policy version; versions no longer used are dropped by :meth:`keep`."""
+        found = self._sets.get(id(resources))
+        if found is None:
+            found = self._sets[id(resources)] = (resources, self._compile(resources))
+        return found[1]
+
+    def keep(self, versions: Iterable[Resources]) -> None:
+        """Forget all policy versions but these."""
+        alive = {id(each) for each in versions}
+        for key in [each for each in self._sets if each not in alive]:
+            del self._sets[key]
+            self._classes.pop(key, None)
+
+    def classes(self, snapshot: Snapshot, resources: Resources, ids: I32) -> I32:
+        """Endpoint class of each endpoint version, -1 where no policy applies."""
+        if snapshot.generation != self._generation:
+            self._classes.clear()
+            self._generation = snapshot.generation
+        policy_set = self.policy_set(resources)
+        table = self._classes.get(id(resources))
+        size = len(snapshot.endpoints)
+        if table is None or len(table) < size:
+            grown = np.full(max(size + size // 2, 64), -2, np.int32)
+            if table is not None:
+                grown[: len(table)] = table
+            table = self._classes[id(resources)] = grown
+        known = ids >= 0
+        missing = np.unique(ids[known & (table[np.maximum(ids, 0)] == -2)])
+        for each in missing.tolist():
+            version = snapshot.endpoints[each]
+            table[each] = policy_set.endpoint_class(version.endpoint) if version.policed else -1
+        return np.where(known, table[np.maximum(ids, 0)], np.int32(-1)).astype(np.int32)
+
+
+def join(rows: NDArray[np.void], snapshot: Snapshot, judges: Judges) -> Joined:
+    """Join and judge rows of dtype :data:`~tierflow.streams.core.reduce.ROW`."""
+    count = len(rows)
+    translated = (rows["nat_dst_lo"] | rows["nat_dst_hi"]) != 0
+    src_hi, src_lo = np.ascontiguousarray(rows["src_hi"]), np.ascontiguousarray(rows["src_lo"])
+    named_hi, named_lo = np.ascontiguousarray(rows["dst_hi"]), np.ascontiguousarray(rows["dst_lo"])
+    dst_hi = np.where(translated, rows["nat_dst_hi"], named_hi)
+    dst_lo = np.where(translated, rows["nat_dst_lo"], named_lo)
+    named_port = np.ascontiguousarray(rows["dst_port"])
+    dst_port = np.where(translated & (rows["nat_dst_port"] != 0), rows["nat_dst_port"], named_port)
+    proto = np.ascontiguousarray(rows["proto"])
+    times = np.ascontiguousarray(rows["at_ns"])
+
+    src = snapshot.lookup(src_hi, src_lo, times)
+    dst = snapshot.lookup(dst_hi, dst_lo, times)
+    src_set, src_private = _elsewhere(snapshot, src_hi, src_lo, src, dst)
+    dst_set, dst_private = _elsewhere(snapshot, dst_hi, dst_lo, dst, src)
+    service = snapshot.service(named_hi, named_lo, named_port, proto)
+    policy = snapshot.policy_version(times)
+
+    actions = np.zeros((2, count), np.uint8)
+    traces = np.full((2, count), -1, np.int32)
+    versions = np.unique(policy).tolist() if len(snapshot.policy_versions) else []
+    for version in versions:
+        at = np.flatnonzero(policy == version) if len(versions) > 1 else slice(None)
+        resources = snapshot.policy_versions[version]
+        policy_set = judges.policy_set(resources)
+        judgement = policy_set.judge(
+            policy_set.sides(judges.classes(snapshot, resources, src[at]), src_hi[at], src_lo[at]),
+            policy_set.sides(judges.classes(snapshot, resources, dst[at]), dst_hi[at], dst_lo[at]),
+            proto[at],
+            np.ascontiguousarray(rows["src_port"][at]),
+            dst_port[at],
+        )
+        actions[0, at], actions[1, at] = judgement.egress_action, judgement.ingress_action
+        traces[0, at], traces[1, at] = judgement.egress_trace, judgement.ingress_trace
+    return Joined(
+        dst_hi, dst_lo, dst_port, src, dst, src_set, dst_set, src_private, dst_private, service, policy,
+        actions[0], actions[1], traces[0], traces[1],
+    )  # fmt: skip
+
+
+def _elsewhere(snapshot: Snapshot, hi: U64, lo: U64, ids: I32, others: I32) -> tuple[I32, NDArray[np.bool_]]:
+    sets = np.full(len(ids), -1, np.int32)
+    private = np.zeros(len(ids), bool)
+    at = np.flatnonzero(ids < 0)
+    if len(at):
+        beside = others[at]
+        namespaces = np.full(len(at), -1, np.int32)
+        known = beside >= 0
+        namespaces[known] = snapshot.endpoint_namespace[beside[known]]
+        sets[at] = snapshot.network_set(hi[at], lo[at], namespaces)
+        private[at] = snapshot.private(hi[at], lo[at])
+    return sets, private
+
+
+def epoch_starts(boundaries_ns: U64, times_ns: U64) -> U64:
+    """Start of the inventory epoch of each time; one element when all lie in the same.
+
+    Args:
+        boundaries_ns: sorted times at which an address changed hands or policies changed.
+        times_ns: uint64[n], n > 0.
+    """
+    low, high = times_ns.min(), times_ns.max()
+    first, last = np.searchsorted(boundaries_ns, (low, high), side="right").tolist()
+    before = boundaries_ns[first - 1] if first else np.uint64(0)
+    if first == last:
+        return np.array([before], np.uint64)
+    starts = np.concatenate(([before], boundaries_ns[first:last])).astype(np.uint64)
+    return starts[np.searchsorted(boundaries_ns[first:last], times_ns, side="right")]
+
+
+def boundaries(times: Sequence[int]) -> U64:
+    """Sorted distinct times as a column."""
+    return np.unique(np.array(times, dtype=np.uint64))

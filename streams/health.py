@@ -1,0 +1,64 @@
+"""``/metrics``, ``/healthz`` and ``/readyz`` on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tierflow.schemas.metrics import Metrics
+
+_REQUEST_S = 5.0
+
+
+class Health:
+    """A small HTTP server; ``ready`` says whether the stage reads its topic."""
+
+    def __init__(self, live: Metrics, ready: Callable[[], bool], host: str, port: int) -> None:
+        self._live, self._ready, self._host, self._port = live, ready, host, port
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises OSError when it is taken."""
+        self._server = await asyncio.start_server(self._answer, self._host, self._port)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._server.wait_closed(), 1)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_S)
+            path = head.split(b" ", 2)[1].split(b"?")[0].decode(errors="replace")
+            status, kind, body = self._page(path)
+            writer.write(
+                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                "Connection: close\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, IndexError):
+            pass  # Whoever asked is gone, or does not speak HTTP.
+        finally:
+            writer.close()
+
+    def _page(self, path: str) -> tuple[str, str, bytes]:
+        if path == "/metrics":
+            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._live.registry)
+        if path == "/healthz":
+            return "200 OK", "text/plain", b"ok\n"
+        if path == "/readyz":
+            return ("200 OK", "text/plain", b"ready\n") if self._ready() else (
+                "503 Service Unavailable", "text/plain", b"not ready\n",
+            )  # fmt: skip
+        return "404 Not Found", "text/plain", b"accepted: /metrics /healthz /readyz\n"
