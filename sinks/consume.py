@@ -1,0 +1,195 @@
+"""Reads the documents' topics into the embedded store; positions are kept in the store, with the documents."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tierflow.schemas import topics
+from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError
+from tierflow.sinks import metrics as counted
+from tierflow.sinks.documents import flatten
+from tierflow.sinks.duckdb.tables import FLOW_LOGS, POLICY_COUNTERS, TABLES
+from tierflow.sinks.duckdb.writer import Load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from tierflow.schemas.clock import Clock
+    from tierflow.schemas.metrics import Metrics
+    from tierflow.sinks.duckdb.writer import Writer
+
+_LOG = logging.getLogger(__name__)
+
+TABLE_OF: Final = {topics.FLOWS_LOGS.name: FLOW_LOGS, topics.POLICY_COUNTERS.name: POLICY_COUNTERS}
+"""The table that each topic fills."""
+
+MAX_DOCUMENTS: Final = 5_000
+"""The most documents of one transaction; bounds the sink's memory."""
+POLL_MS: Final = 500
+CHECK_S: Final = 2.0
+"""How often new partitions, and a broker that has forgotten everything, are looked for."""
+DEAD_LETTER_BYTES: Final = 65_536
+MAX_REJECTED_RATIO: Final = 0.5
+"""Of at least MIN_JUDGED documents in one load; past it the topic's writer is wrong, and draining would lose all."""
+MIN_JUDGED: Final = 100
+
+
+class DuckDBSink:
+    """Moves documents from the topics into the store.
+
+    Args:
+        consumer: not started, without a group: one process owns the store's file, and its positions are in the store.
+        dead_letters: not started.
+        writer: of the store.
+        clock: for the time of a dead letter.
+        metrics: where things are counted.
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        dead_letters: AIOKafkaProducer,
+        writer: Writer,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._consumer = consumer
+        self._dead_letters = dead_letters
+        self._writer = writer
+        self._clock = clock
+        self._metrics = metrics
+
+    async def start(self) -> None:
+        """Connect, and take up where the store's documents end."""
+        await self._consumer.start()
+        await self._dead_letters.start()
+        await self._assign(self._writer.offsets())
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+        await self._dead_letters.stop()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Move documents until ``stop`` is set.
+
+        Raises:
+            UnavailableError: the store can't be written to; what wasn't written is still in the topic.
+            TransientError: most of what arrives is refused.
+        """
+        loop = asyncio.get_running_loop()
+        checked_s = loop.time()
+        while not stop.is_set():
+            if loop.time() - checked_s >= CHECK_S:
+                checked_s = loop.time()
+                try:
+                    await self._check()
+                except KafkaError as error:
+                    _LOG.warning("broker: %s; trying again", type(error).__name__)
+            if not self._consumer.assignment():
+                await asyncio.sleep(POLL_MS / 1000)
+                continue
+            polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_DOCUMENTS)
+            if polled:
+                await self._move(polled)
+
+    async def _assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        wanted = [
+            TopicPartition(topic, partition)
+            for topic in TABLE_OF
+            for partition in sorted(self._consumer.partitions_for_topic(topic) or ())
+        ]
+        new = set(wanted) - set(self._consumer.assignment())
+        if not new:
+            return
+        positions = {each: await self._consumer.position(each) for each in self._consumer.assignment()}
+        self._consumer.assign(wanted)
+        ends = await self._consumer.end_offsets(list(new))
+        for each in wanted:
+            at = positions.get(each, offsets.get((each.topic, each.partition)))
+            if at is None or at > ends.get(each, at):
+                await self._consumer.seek_to_beginning(each)
+            else:
+                self._consumer.seek(each, at)
+
+    async def _check(self) -> None:
+        """Take new partitions; where a partition now ends before our position, its broker lost it: begin again."""
+        known = await self._consumer.topics()
+        if known & TABLE_OF.keys():
+            await self._assign({})
+        assigned = list(self._consumer.assignment())
+        if not assigned:
+            return
+        lag = dict.fromkeys(TABLE_OF, 0)
+        for each, end in (await self._consumer.end_offsets(assigned)).items():
+            position = await self._consumer.position(each)
+            if end < position:
+                _LOG.warning(
+                    "%s/%d ends at %d, before our %d: reading it anew", each.topic, each.partition, end, position
+                )
+                await self._consumer.seek_to_beginning(each)
+            lag[each.topic] += max(0, end - position)
+        for topic, messages in lag.items():
+            self._metrics.set(counted.LAG, messages, topic=topic)
+
+    async def _move(self, polled: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]) -> None:
+        load, letters, read = Load(), list[dict[str, Any]](), dict[str, list[int]]()
+        for partition, messages in polled.items():
+            table = TABLE_OF[partition.topic]
+            tally = read.setdefault(partition.topic, [0, 0])
+            for message in messages:
+                try:
+                    load.rows.setdefault(table, []).append(_parse(message.value, table))
+                    tally[0] += 1
+                except RejectedRecord as error:
+                    letters.append(self._letter(message, error))
+                    tally[1] += 1
+            load.offsets[partition.topic, partition.partition] = messages[-1].offset + 1
+        total = sum(sum(tally) for tally in read.values())
+        if total >= MIN_JUDGED and len(letters) > MAX_REJECTED_RATIO * total:
+            raise TransientError(
+                f"{len(letters)} of {total} documents refused ({letters[-1]['detail']}): is another version writing?"
+            )
+        # Dead letters first: after a crash in between they come twice, never not at all.
+        for letter in letters:
+            await self._dead_letters.send_and_wait(
+                topics.DEAD_LETTER.name, orjson.dumps(letter), key=letter["topic"].encode()
+            )
+        await asyncio.to_thread(self._writer.write, load)
+        for topic, (stored, rejected) in read.items():
+            if stored:
+                self._metrics.add(counted.DOCUMENTS, stored, topic=topic, result="stored")
+            if rejected:
+                self._metrics.add(counted.DOCUMENTS, rejected, topic=topic, result="rejected")
+
+    def _letter(self, message: ConsumerRecord[bytes, bytes], error: RejectedRecord) -> dict[str, Any]:
+        value = message.value or b""
+        return {
+            "time_ms": self._clock.now_ns() // 1_000_000,
+            "stage": "sink",
+            "topic": message.topic,
+            "partition": message.partition,
+            "offset": message.offset,
+            "key": None if message.key is None else message.key.decode(errors="replace"),
+            "reason": error.reason,
+            "detail": error.detail,
+            "value_base64": base64.b64encode(value[:DEAD_LETTER_BYTES]).decode(),
+            "value_bytes": len(value),
+        }
+
+
+def _parse(value: bytes | None, table: str) -> dict[str, Any]:
+    try:
+        document = orjson.loads(value or b"")
+    except orjson.JSONDecodeError as error:
+        raise RejectedRecord(RejectReason.BAD_JSON, str(error)) from error
+    return flatten(document, TABLES[table])

@@ -1,0 +1,1 @@
+"""The embedded store: flow logs and policy counters in one DuckDB file."""

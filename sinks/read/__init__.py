@@ -1,0 +1,1 @@
+"""The read side: one interface to the stores, whichever they are."""

@@ -1,0 +1,212 @@
+"""``tierflow flows``: query flow logs."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tierflow.cli.settings import setting
+from tierflow.cli.sink import default_address
+from tierflow.cli.times import parse_duration_s, parse_time_s
+from tierflow.schemas.flow_log import FIELD_NAMES
+from tierflow.sinks.documents import FLOW_LOG_TYPES, flatten
+from tierflow.sinks.read.interface import Filter
+from tierflow.sinks.read.remote import RemoteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Output = Literal["table", "json", "csv"]
+FOLLOW_S = 1.0
+LATE_WINDOWS_S = 600
+"""How far back of the newest window `--follow` looks for logs that came late."""
+
+
+@click.command("flows")
+@setting("--store", default=None, metavar="ADDRESS", help="Store to ask: unix:PATH or http://HOST:PORT.")
+@click.option("-n", "--namespace", multiple=True, help="Namespace of either end; may be repeated, may end in *.")
+@click.option("--source-namespace", multiple=True, help="Namespace of the source.")
+@click.option("--dest-namespace", multiple=True, help="Namespace of the destination.")
+@click.option("--name", multiple=True, help="Name or aggregated name of either end; may end in *.")
+@click.option("--source-name", multiple=True, help="Name of the source.")
+@click.option("--dest-name", multiple=True, help="Name of the destination.")
+@click.option("--action", multiple=True, type=click.Choice(["allow", "deny"]), help="Verdict.")
+@click.option("--reporter", multiple=True, type=click.Choice(["src", "dst", "fwd"]), help="Side that reports.")
+@click.option("--evidence", multiple=True, help="enforced, leak, answered, unanswered or unknown.")
+@click.option("--port", multiple=True, type=click.IntRange(0, 65_535), help="Destination port.")
+@click.option("--protocol", multiple=True, help="tcp, udp, icmp, ... or a number.")
+@click.option("-l", "--labels", default="", help="Selector in Calico's language that either end matches.")
+@click.option("--source-labels", default="", help="Selector for the source.")
+@click.option("--dest-labels", default="", help="Selector for the destination.")
+@click.option("--policy", multiple=True, help="Part of a policy hit, for instance default.trusted.")
+@click.option("--since", default=None, metavar="DURATION", help="As 90s, 15m, 3h or 2d; the default is 15m.")
+@click.option("--from", "from_time", default=None, metavar="TIME", help="ISO 8601 or Unix seconds.")
+@click.option("--to", "to_time", default=None, metavar="TIME", help="ISO 8601 or Unix seconds.")
+@click.option("--sort", default="end_time", help="Field to sort by, newest or largest first.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Flow logs at most.")
+@click.option("-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+def command(
+    store: str | None,
+    since: str | None,
+    from_time: str | None,
+    to_time: str | None,
+    sort: str,
+    limit: int,
+    output: Output,
+    follow: bool,
+    **chosen: Any,
+) -> None:
+    """Query flow logs: as a table, JSON lines or CSV."""
+    if since is not None and from_time is not None:
+        raise click.UsageError("--since and --from exclude each other.")
+    now_s = int(time.time())
+    start_s = parse_time_s("--from", from_time) if from_time else now_s - parse_duration_s("--since", since or "15m")
+    where = Filter(
+        start_s=start_s,
+        end_s=parse_time_s("--to", to_time) if to_time else None,
+        actions=chosen["action"],
+        reporters=chosen["reporter"],
+        evidence=chosen["evidence"],
+        protocols=chosen["protocol"],
+        ports=chosen["port"],
+        namespaces=chosen["namespace"],
+        source_namespaces=chosen["source_namespace"],
+        dest_namespaces=chosen["dest_namespace"],
+        names=chosen["name"],
+        source_names=chosen["source_name"],
+        dest_names=chosen["dest_name"],
+        labels=chosen["labels"],
+        source_labels=chosen["source_labels"],
+        dest_labels=chosen["dest_labels"],
+        policies=chosen["policy"],
+    )
+    remote = RemoteStore(store or default_address())
+    try:
+        page = remote.flow_logs(where, sort=sort, limit=limit)
+        logs = page.logs[::-1] if sort == "end_time" else page.logs
+        write = _WRITERS[output]
+        write(logs, True)
+        if not logs and output == "table" and not follow:
+            click.echo(_why_empty(remote, where), err=True)
+        if page.cursor is not None and not follow:
+            click.echo(f"tierflow: more flow logs match; these are {limit}: --limit shows up to 10000", err=True)
+        if follow:
+            _follow(remote, where, {log["id"] for log in logs}, write)
+    except BrokenPipeError:
+        # The reader (head, say) has enough.
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        return
+    finally:
+        remote.close()
+
+
+def _follow(store: RemoteStore, where: Filter, seen: set[str], write: Callable[[Iterable[Any], bool], None]) -> None:
+    while True:
+        time.sleep(FOLLOW_S)
+        newest = store.newest_s()
+        if newest is None:
+            continue
+        recent = replace(where, start_s=max(where.start_s or 0, newest - LATE_WINDOWS_S))
+        fresh = [log for log in _all_pages(store, recent) if log["id"] not in seen]
+        seen.update(log["id"] for log in fresh)
+        if fresh:
+            write(sorted(fresh, key=lambda log: (log["end_time"], log["id"])), False)
+
+
+def _all_pages(store: RemoteStore, where: Filter) -> Iterator[dict[str, Any]]:
+    cursor = None
+    while True:
+        page = store.flow_logs(where, limit=1000, cursor=cursor)
+        yield from page.logs
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _why_empty(store: RemoteStore, where: Filter) -> str:
+    newest = store.newest_s()
+    if newest is None:
+        return "no flow logs yet: the first come when the first window closes"
+    if store.flow_logs(Filter(start_s=where.start_s, end_s=where.end_s), limit=1).logs:
+        return "no flow log matches; there are others in this time range"
+    return (
+        f"no flow logs in this time range; the newest ends at {_clock(newest)} (--since or --from reach further back)"
+    )
+
+
+def _clock(time_s: int) -> str:
+    return datetime.fromtimestamp(time_s, UTC).astimezone().strftime("%H:%M:%S")
+
+
+def _end(log: dict[str, Any], side: str) -> str:
+    name = log[f"{side}_name"] if log[f"{side}_name"] != "-" else log[f"{side}_name_aggr"]
+    namespace = log[f"{side}_namespace"]
+    return name if namespace == "-" else f"{namespace}/{name}"
+
+
+def _table(logs: Iterable[dict[str, Any]], first: bool) -> None:
+    logs = list(logs)
+    if not logs:
+        return
+    table = Table(box=None, pad_edge=False, show_header=first, header_style="bold")
+    for name in ("end", "by", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("source", "destination"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=2)
+    table.add_column("port", no_wrap=True, justify="right")
+    for name in ("flows", "packets", "bytes"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("decided by", overflow="ellipsis", no_wrap=True, ratio=2)
+    for log in logs:
+        port = log["proto"] if log["dest_port"] is None else f"{log['proto']}/{log['dest_port']}"
+        style = "red" if log["action"] == "deny" else None
+        table.add_row(
+            _clock(log["end_time"]), log["reporter"], _verdict(log), _end(log, "source"), _end(log, "dest"), port,
+            str(log["num_flows"]), str(log["packets_in"] + log["packets_out"]), str(log["bytes_in"] + log["bytes_out"]),
+            _decided_by(log), style=style,
+        )  # fmt: skip
+    Console(highlight=False, markup=False).print(table)
+
+
+def _verdict(log: dict[str, Any]) -> str:
+    """The verdict, with the evidence where it says more."""
+    plain = {("allow", "answered"), ("deny", "enforced")}
+    return log["action"] if (log["action"], log["evidence"]) in plain else f"{log['action']} {log['evidence']}"
+
+
+def _decided_by(log: dict[str, Any]) -> str:
+    """Policy and rule of the last enforced hit."""
+    hits = log["policies"]["enforced_policies"]
+    if not hits:
+        return "-"
+    last = max(hits, key=lambda hit: int(hit.split("|", 1)[0])).split("|")
+    return f"{last[2]} #{last[4]}"
+
+
+def _json(logs: Iterable[dict[str, Any]], first: bool) -> None:
+    del first
+    for log in logs:
+        click.echo(orjson.dumps(log))
+
+
+def _csv(logs: Iterable[dict[str, Any]], first: bool) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if first:
+        writer.writerow(FIELD_NAMES)
+    for log in logs:
+        flat = flatten(log, FLOW_LOG_TYPES)
+        writer.writerow([" ".join(map(str, value)) if isinstance(value, list) else value for value in flat.values()])
+
+
+_WRITERS: dict[Output, Callable[[Iterable[dict[str, Any]], bool], None]] = {"table": _table, "json": _json, "csv": _csv}

@@ -1,0 +1,206 @@
+"""``tierflow sink``: flow logs and policy counters to a store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import uvicorn
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from prometheus_client import start_http_server
+
+from tierflow.cli.broker import wait_for_broker
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.state import state_folder
+from tierflow.schemas.clock import NS_PER_S, SystemClock
+from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
+from tierflow.schemas.metrics import Metrics
+from tierflow.sinks.consume import DuckDBSink
+from tierflow.sinks.duckdb.store import DuckDBStore
+from tierflow.sinks.duckdb.writer import Writer, open_database
+from tierflow.sinks.read.serve import application
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.applications import Starlette
+
+RETENTION_CHECK_S = 60.0
+
+
+@click.group("sink")
+def command() -> None:
+    """Write flow logs and policy counters to a store."""
+
+
+@command.command("duckdb")
+@kafka_setting
+@kafka_security
+@setting("--database", type=click.Path(dir_okay=False, path_type=Path), default=None, help="DuckDB file.")
+@setting("--retention-hours", type=click.FloatRange(min=0.01), default=24 * 8, help="Documents older than this go.")
+@setting("--max-bytes", type=click.IntRange(1 << 20), default=16 << 30, help="Past this size the oldest hours go.")
+@setting("--listen", default=None, metavar="unix:PATH|HOST:PORT", help="Where the read side is served.")
+@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
+def duckdb_command(
+    kafka: str,
+    kafka_security: KafkaSecurity,
+    database: Path | None,
+    retention_hours: float,
+    max_bytes: int,
+    listen: str | None,
+    metrics_port: int | None,
+) -> None:
+    """Fill a DuckDB file, and serve its read side to the command line and the page."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    path = database or state_folder() / "flows.duckdb"
+    metrics = Metrics()
+    if metrics_port is not None:
+        try:
+            start_http_server(metrics_port, "127.0.0.1", metrics.registry)
+        except OSError as error:
+            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
+    connection = open_database(path)
+    writer = Writer(connection, path)
+    arguments = kafka_security.client_arguments()
+    with _listening(listen or default_address()) as server_socket:
+        asyncio.run(
+            _run(
+                kafka,
+                arguments,
+                writer,
+                application(DuckDBStore(connection)),
+                server_socket,
+                _Retention(path, int(retention_hours * 3600), max_bytes),
+                metrics,
+            )
+        )
+
+
+def default_address() -> str:
+    """Where the sink serves its read side unless told otherwise."""
+    return f"unix:{state_folder() / 'store.sock'}"
+
+
+@contextlib.contextmanager
+def _listening(address: str) -> Iterator[socket.socket]:
+    if address.startswith("unix:"):
+        path = Path(address.removeprefix("unix:"))
+        if _answers(path):
+            raise ConfigurationError(f"--listen {address}: another sink serves there already")
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except OSError as error:
+            raise ConfigurationError(f"--listen {address}: {error.strerror or error}") from error
+        try:
+            yield listener
+        finally:
+            listener.close()
+            path.unlink(missing_ok=True)
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigurationError(f"--listen {address}: accepted are unix:PATH and HOST:PORT")
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"--listen {address}: {error}") from error
+    with listener:
+        yield listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+class _Retention:
+    """Drops what is too old, or the oldest hours of a file that is too large."""
+
+    def __init__(self, path: Path, keep_s: int, max_bytes: int) -> None:
+        self._path = path
+        self._keep_s = keep_s
+        self._max_bytes = max_bytes
+
+    def apply(self, writer: Writer, now_s: int) -> None:
+        writer.forget_before(now_s - self._keep_s)
+        oldest = writer.oldest_s()
+        if oldest is not None and self._path.exists() and self._path.stat().st_size > self._max_bytes:
+            writer.forget_before(oldest + 3600)
+
+
+async def _run(
+    kafka: str,
+    arguments: dict[str, object],
+    writer: Writer,
+    served: Starlette,
+    server_socket: socket.socket,
+    retention: _Retention,
+    metrics: Metrics,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await wait_for_broker(kafka, 10.0, **arguments)
+    clock = SystemClock()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", **arguments
+    )
+    sink = DuckDBSink(consumer, AIOKafkaProducer(bootstrap_servers=kafka, **arguments), writer, clock, metrics)
+    server = _Server(uvicorn.Config(served, log_level="warning", lifespan="off"))
+    await sink.start()
+    serving = asyncio.create_task(server.serve(sockets=[server_socket]))
+    forgetting = asyncio.create_task(_forget(retention, writer, clock, stop))
+    click.echo("ready", err=True)
+    try:
+        await _first_failure([asyncio.create_task(sink.run(stop)), forgetting], stop)
+    finally:
+        stop.set()
+        server.should_exit = True
+        await asyncio.gather(serving, forgetting, return_exceptions=True)
+        await sink.stop()
+        writer.close()
+
+
+async def _first_failure(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    for task in tasks:
+        try:
+            await task
+        except TierflowError as error:
+            raise UnavailableError(str(error)) from error
+    await stopping
+
+
+async def _forget(retention: _Retention, writer: Writer, clock: SystemClock, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        await asyncio.to_thread(retention.apply, writer, clock.now_ns() // NS_PER_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), RETENTION_CHECK_S)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: this process stops as one."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
