@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from tierflow.cli.settings import setting
-from tierflow.cli.sink import default_address
+from tierflow.cli.store import open_store
 from tierflow.cli.times import parse_duration_s, parse_time_s
 from tierflow.schemas.flow_log import FIELD_NAMES
 from tierflow.sinks.documents import FLOW_LOG_TYPES, flatten
 from tierflow.sinks.read.interface import Filter
-from tierflow.sinks.read.remote import RemoteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from tierflow.sinks.read.interface import Store
 
 Output = Literal["table", "json", "csv"]
 FOLLOW_S = 1.0
@@ -90,7 +91,7 @@ def command(
         dest_labels=chosen["dest_labels"],
         policies=chosen["policy"],
     )
-    remote = RemoteStore(store or default_address())
+    remote = open_store(store)
     try:
         page = remote.flow_logs(where, sort=sort, limit=limit)
         logs = page.logs[::-1] if sort == "end_time" else page.logs
@@ -111,7 +112,7 @@ def command(
         remote.close()
 
 
-def _follow(store: RemoteStore, where: Filter, seen: set[str], write: Callable[[Iterable[Any], bool], None]) -> None:
+def _follow(store: Store, where: Filter, seen: set[str], write: Callable[[Iterable[Any], bool], None]) -> None:
     while True:
         time.sleep(FOLLOW_S)
         newest = store.newest_s()
@@ -124,7 +125,7 @@ def _follow(store: RemoteStore, where: Filter, seen: set[str], write: Callable[[
             write(sorted(fresh, key=lambda log: (log["end_time"], log["id"])), False)
 
 
-def _all_pages(store: RemoteStore, where: Filter) -> Iterator[dict[str, Any]]:
+def _all_pages(store: Store, where: Filter) -> Iterator[dict[str, Any]]:
     cursor = None
     while True:
         page = store.flow_logs(where, limit=1000, cursor=cursor)
@@ -134,7 +135,7 @@ def _all_pages(store: RemoteStore, where: Filter) -> Iterator[dict[str, Any]]:
             return
 
 
-def _why_empty(store: RemoteStore, where: Filter) -> str:
+def _why_empty(store: Store, where: Filter) -> str:
     newest = store.newest_s()
     if newest is None:
         return "no flow logs yet: the first come when the first window closes"

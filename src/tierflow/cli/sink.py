@@ -19,6 +19,7 @@ from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
+from tierflow.cli.store import default_address
 from tierflow.schemas.clock import NS_PER_S, SystemClock
 from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
 from tierflow.schemas.metrics import Metrics
@@ -81,11 +82,6 @@ def duckdb_command(
                 metrics,
             )
         )
-
-
-def default_address() -> str:
-    """Where the sink serves its read side unless told otherwise."""
-    return f"unix:{state_folder() / 'store.sock'}"
 
 
 @contextlib.contextmanager
