@@ -116,7 +116,8 @@ class Worker:
         return events
 
     async def _work(self, events: list[tuple[Any, float]]) -> None:
-        messages, arrived = [], 0.0
+        messages: list[Message] = []
+        arrived = 0.0
         mine = self._assigned()
         for event, at in events:
             raw = event.message

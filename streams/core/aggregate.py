@@ -73,7 +73,7 @@ class Logs:
     bytes_out: U64
     rtt_sum_us: U64
     rtt_count: U64
-    rtt_max_us: NDArray[np.uint32]
+    rtt_max_us: NDArray[np.generic]
     source_labels: tuple[I64, I64]
     dest_labels: tuple[I64, I64]
     source_ips: I64
@@ -157,6 +157,8 @@ def aggregate(
     bytes_f, bytes_r = groups.total(bytes_fwd), groups.total(bytes_rev)
     towards = inwards[first]
     nothing = np.zeros(len(first), np.uint64)
+    source_ips, source_sample = _addresses(groups.inverse, row, rows["src_hi"], rows["src_lo"], len(first), sample)
+    dest_ips, dest_sample = _addresses(groups.inverse, row, joined.dst_hi, joined.dst_lo, len(first), sample)
     return Logs(
         slot=rows["slot"][row][first],
         level=level[first],
@@ -186,8 +188,10 @@ def aggregate(
         rtt_max_us=groups.largest(np.where(derived, np.uint32(0), rows["rtt_max_us"][row])),
         source_labels=_pairs(groups.inverse, source_label[row]),
         dest_labels=_pairs(groups.inverse, dest_label[row]),
-        **_addresses("source", groups.inverse, row, rows["src_hi"], rows["src_lo"], len(first), sample),
-        **_addresses("dest", groups.inverse, row, joined.dst_hi, joined.dst_lo, len(first), sample),
+        source_ips=source_ips,
+        dest_ips=dest_ips,
+        source_sample=source_sample,
+        dest_sample=dest_sample,
     )
 
 
@@ -263,9 +267,8 @@ def _pairs(group_of: I64, values: I32) -> tuple[I64, I64]:
     return packed >> 32, packed & 0xFFFF_FFFF
 
 
-def _addresses(
-    side: str, group_of: I64, row: I64, hi: U64, lo: U64, size: int, sample: int
-) -> dict[str, I64 | tuple[I64, I64]]:
+def _addresses(group_of: I64, row: I64, hi: U64, lo: U64, size: int, sample: int) -> tuple[I64, tuple[I64, I64]]:
+    """Distinct addresses of each group, and which rows show the lowest of them."""
     hi, lo = hi[row], lo[row]
     distinct = group(hash_columns(hi, lo, group_of)).firsts
     order = distinct[np.lexsort((lo[distinct], hi[distinct], group_of[distinct]))]
@@ -274,4 +277,4 @@ def _addresses(
     rank = np.arange(len(of)) - starts[run]
     kept = rank < sample
     offsets = np.concatenate(([0], np.cumsum(np.bincount(of[kept], minlength=size))))
-    return {f"{side}_ips": np.bincount(of, minlength=size), f"{side}_sample": (row[order[kept]], offsets)}
+    return np.bincount(of, minlength=size), (row[order[kept]], offsets)

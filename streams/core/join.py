@@ -5,8 +5,9 @@ Works on rows, not records: a row lies inside one inventory epoch, so one time s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,56 +17,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tierflow.inventory.snapshot import Snapshot
-    from tierflow.policy.model import Endpoint, Resources
+    from tierflow.policy.compile import PolicySet
+    from tierflow.policy.model import Resources
 
     U64 = NDArray[np.uint64]
     I32 = NDArray[np.int32]
     U8 = NDArray[np.uint8]
 
 
-class Judgement(Protocol):
-    """Verdicts by column; see :class:`tierflow.policy.compile.PolicySet`."""
-
-    egress_action: U8
-    ingress_action: U8
-    egress_trace: I32
-    ingress_trace: I32
-
-
-class TraceLike(Protocol):
-    """One trace of a policy set."""
-
-    @property
-    def holds_deny(self) -> bool:
-        """Whether any hit, staged included, denies."""
-        ...
-
-
-class PolicySetLike(Protocol):
-    """What is needed of a compiled policy set."""
-
-    def endpoint_class(self, endpoint: Endpoint) -> int:
-        """Class of an endpoint."""
-        ...
-
-    def sides(self, endpoint_class: I32, hi: U64, lo: U64) -> I32:
-        """Side ids."""
-        ...
-
-    def judge(
-        self, src_side: I32, dst_side: I32, proto: U8, src_port: NDArray[np.uint16], dst_port: NDArray[np.uint16]
-    ) -> Judgement:
-        """Verdicts."""
-        ...
-
-
-class Compiler(Protocol):
-    """Makes a policy set; :func:`tierflow.policy.compile_policies`."""
-
-    def __call__(self, resources: Resources) -> PolicySetLike:
-        """Compile."""
-        ...
-
+Compiler = Callable[["Resources"], "PolicySet"]
+"""Makes a policy set; :func:`tierflow.policy.compile_policies`."""
 
 NOT_JUDGED: Final = 0
 ALLOW: Final = 1
@@ -118,11 +79,11 @@ class Judges:
 
     def __init__(self, compiler: Compiler) -> None:
         self._compile = compiler
-        self._sets: dict[int, tuple[Resources, PolicySetLike]] = {}
+        self._sets: dict[int, tuple[Resources, PolicySet]] = {}
         self._classes: dict[int, I32] = {}
         self._generation = -1
 
-    def policy_set(self, resources: Resources) -> PolicySetLike:
+    def policy_set(self, resources: Resources) -> PolicySet:
         """The compiled set of a policy version; versions no longer used are dropped by :meth:`keep`."""
         found = self._sets.get(id(resources))
         if found is None:
