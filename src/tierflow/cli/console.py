@@ -41,18 +41,20 @@ def command(kafka: str, store: str | None, port: int, allow_host: tuple[str, ...
 async def _serve(kafka: str, store_address: str | None, port: int, allow_host: tuple[str, ...]) -> None:
     import uvicorn
 
-    from tierflow.cli.store import open_store
+    from tierflow.cli.store import default_address
     from tierflow.console.server.app import console_app
     from tierflow.console.server.inventory import TopicInventory
     from tierflow.console.server.session import TokenSessions
     from tierflow.console.server.settings import ConsoleSettings
     from tierflow.inventory.topic import Reader
     from tierflow.schemas.metrics import Metrics
+    from tierflow.sinks.read.remote import RemoteStore
 
     default = ConsoleSettings(token=secrets.token_urlsafe(24))
     settings = ConsoleSettings(token=default.token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
+    store = RemoteStore(store_address or default_address(), timeout_s=settings.query_timeout_s)
     inventory = TopicInventory(Reader(kafka, Metrics()))
-    app = console_app(open_store(store_address), inventory, TokenSessions(settings.token), SystemClock(), settings)
+    app = console_app(store, inventory, TokenSessions(settings.token), SystemClock(), settings)
     bound = _bind(port)
     try:
         await inventory.start()
@@ -66,10 +68,10 @@ async def _serve(kafka: str, store_address: str | None, port: int, allow_host: t
     address = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token={settings.token}"
     file = _publish(address)
     try:
-        while not server.started and not serve.done():
+        while not server.started and not serve.done():  # noqa: ASYNC110  # uvicorn tells by this flag alone
             await asyncio.sleep(0.02)
         if server.started:
-            click.echo(f"ready: {address}", err=True)
+            click.echo(f"open {address}", err=True)
             click.echo("ready", err=True)
         await asyncio.wait({serve, follow}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
@@ -80,6 +82,7 @@ async def _serve(kafka: str, store_address: str | None, port: int, allow_host: t
         follow.cancel()
         file.unlink(missing_ok=True)
         await inventory.stop()
+        store.close()
 
 
 async def _run(server: Any, bound: socket.socket) -> None:

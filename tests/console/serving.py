@@ -1,0 +1,122 @@
+"""A console over a real store, with the storefront's traffic; also run by the browser's tests.
+
+``python -m tests.console.serving`` serves until its input closes; a line ``rogue`` there lets the rogue in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from tests.console.storefront import WINDOW_S, Traffic, in_force
+from tierflow.console.server.app import console_app
+from tierflow.console.server.session import TokenSessions
+from tierflow.console.server.settings import ConsoleSettings
+from tierflow.schemas.clock import SystemClock
+from tierflow.sinks.documents import FLOW_LOG_TYPES, POLICY_COUNTER_TYPES, flatten
+from tierflow.sinks.duckdb.store import DuckDBStore
+from tierflow.sinks.duckdb.writer import Load, Writer, open_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.applications import Starlette
+
+    from tierflow.console.server.board import InForce
+
+TOKEN = "token-of-the-tests"  # noqa: S105  # opens nothing but the tests' own server
+
+
+class Scene:
+    """The storefront's traffic in a store of its own, up to now; the rogue comes when it is let in."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "flows.duckdb"
+        self._connection = open_database(path)
+        self._writer = Writer(self._connection, path)
+        self._traffic = Traffic()
+        self.store = DuckDBStore(self._connection)
+        self.rogue = False
+        self.settings = ConsoleSettings(token=TOKEN, static_folder=_static(folder))
+
+    def in_force(self) -> InForce:
+        """What the inventory would say."""
+        return in_force(rogue=self.rogue)
+
+    def window(self, end_s: int) -> None:
+        """Store the window that ends then."""
+        logs, counters = self._traffic.window(end_s, rogue=self.rogue)
+        self._writer.write(
+            Load(
+                {
+                    "flow_logs": [flatten(log, FLOW_LOG_TYPES) for log in logs],
+                    "policy_counters": [flatten(each, POLICY_COUNTER_TYPES) for each in counters],
+                }
+            )
+        )
+
+    def fill(self, now_s: int, windows: int = 40) -> None:
+        """Store the last windows up to now."""
+        newest = now_s // WINDOW_S * WINDOW_S
+        for back in range(windows, 0, -1):
+            self.window(newest - (back - 1) * WINDOW_S)
+
+    def app(self) -> Starlette:
+        """The console over it."""
+        return console_app(self.store, self, TokenSessions(TOKEN), SystemClock(), self.settings)
+
+
+def _static(folder: Path) -> Path:
+    """The built page; where it isn't built, one line in its place, which is enough for the API's tests."""
+    built = Path(__file__).parents[2] / "console" / "server" / "static"
+    if (built / "index.html").is_file():
+        return built
+    (folder / "static" / "assets").mkdir(parents=True)
+    (folder / "static" / "index.html").write_text("<!doctype html><title>not built</title>")
+    (folder / "static" / "icon.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return folder / "static"
+
+
+@contextlib.contextmanager
+def serve(app: Starlette) -> Iterator[str]:
+    """Serve on a free loopback port; the address."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def main() -> None:
+    """Serve until the input closes."""
+    with TemporaryDirectory() as folder:
+        scene = Scene(Path(folder))
+        scene.fill(int(time.time()))
+        with serve(scene.app()) as address:
+            sys.stdout.write(f"{address}/?token={TOKEN}\n")
+            sys.stdout.flush()
+            for line in sys.stdin:
+                if line.strip() == "rogue":
+                    scene.rogue = True
+                    scene.fill(int(time.time()) + WINDOW_S, windows=8)
+                    sys.stdout.write("rogue\n")
+                    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
