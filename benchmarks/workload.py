@@ -155,7 +155,10 @@ class Workload:
             name = f"ns-{number:02d}"
             self._put(
                 topic.NAMESPACE, f"Namespace/{name}",
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": f"t{number % 7}"}}},
+                {
+                    "apiVersion": "v1", "kind": "Namespace",
+                    "metadata": {"name": name, "labels": {"team": f"t{number % 7}"}},
+                },
             )  # fmt: skip
         numbers = np.arange(size.pods)
         self.pod_lo = (V4_MAPPED | (10 << 24) | (1 << 16)) + numbers.astype(np.uint64)
