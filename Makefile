@@ -49,6 +49,12 @@ test: setup ## Run all tests. ARGS= passes flags to pytest.
 	@$(BIN)/pytest $(ARGS)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console/web test --silent
 
+.PHONY: e2e
+e2e: setup ## Install the chart on a real one-node Kubernetes, as root, and look. ARGS= passes flags to pytest.
+	@deploy/setup/debian.sh test
+	@$(BIN)/python -m tests.services
+	@TIERFLOW_REQUIRE_SERVICES=1 $(BIN)/pytest tests/deploy $(ARGS)
+
 .PHONY: check
 check: setup ## Format, lint, types, import directions; changes nothing.
 	@$(BIN)/ruff format --check

@@ -137,14 +137,24 @@ def command_lines(helm: str) -> list[tuple[str, list[str], list[str]]]:
 def resolve(arguments: list[str]) -> tuple[click.Command | None, list[str]]:
     """The click command that the arguments name, and what is left of them; None: it isn't installed."""
     found: click.Command | None = command
-    while isinstance(found, click.Group):
+    while isinstance(found, click.Group) and not arguments[0].startswith("-"):
         name, *arguments = arguments
         found = found.get_command(click.Context(found), name)
     return found, arguments
 
 
 @pytest.mark.parametrize(
-    "stage", ["broker", "topics", "collect", "inventory", "stream", "sink duckdb", "sink elasticsearch", "console"]
+    "stage",
+    [
+        "broker",
+        "topics",
+        "collect",
+        "inventory",
+        "stream",
+        "sink duckdb",
+        "sink elasticsearch",
+        pytest.param("console", marks=pytest.mark.xfail(strict=True, reason="the console reads no Kafka with TLS yet")),
+    ],
 )
 def test_the_real_command_accepts_every_argument_and_variable_of_the_chart(helm: str, stage: str) -> None:
     words = stage.split()

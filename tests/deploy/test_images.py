@@ -8,9 +8,12 @@ import json
 import sys
 import tarfile
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 IMAGES = Path(__file__).parents[2] / "deploy" / "images"
 ROOT = IMAGES.parents[1]

@@ -29,13 +29,17 @@ if TYPE_CHECKING:
 BUILT = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 SYSTEM = ("etcd", "containerd", "runc", "ctr", "conntrack", "nft", "ip", "nsenter", "unshare", "gcc", "openssl")
 CNI_FOLDER = Path("/usr/lib/cni")
+DNS = Path(__file__).parents[2] / "lab" / "dns.py"
 NODE = "node-1"
 NODE_ADDRESS = "10.99.0.1"
+DNS_ADDRESS = "10.244.0.1"
+"""Of the host side of every pod's link (ptp), so that answers come from where questions went."""
 PODS = "10.244.0.0/24"
 SERVICES = "10.96.0.0/16"
 API = f"https://{NODE_ADDRESS}:6443"
 KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+NEW_NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 INIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()"
 """The namespaces' first process: it only reaps orphans."""
 PAUSE = (
@@ -107,7 +111,8 @@ class Cluster:
             self.run(name)
         self.wait("containerd", lambda: self._ctr("version").returncode == 0)
         self._import_pause()
-        for name in ("kubelet", "proxy"):
+        self.publish_names()
+        for name in ("kubelet", "proxy", "dns"):
             self.run(name)
         self.wait("the node", self.node_is_ready)
 
@@ -150,6 +155,18 @@ class Cluster:
             f"HELM_DATA_HOME={self.folder}/helm",
             str(helm.folder() / "helm"), "--kubeconfig", str(self.folder / "admin.conf"), *arguments, check=check,
         )  # fmt: skip
+
+    def publish_names(self, **more: str) -> None:
+        """Let the pods resolve every Service there is now, and ``more`` names to addresses."""
+        services = json.loads(self.kubectl("get", "services", "--all-namespaces", "-o", "json").stdout)["items"]
+        zone = dict(more)
+        for service in services:
+            name = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+            if service["spec"]["clusterIP"] != "None":
+                zone[name] = zone[f"{name}.cluster.local"] = service["spec"]["clusterIP"]
+        draft = self.folder / "zone.json.new"
+        draft.write_text(json.dumps(zone))
+        draft.rename(self.folder / "zone.json")
 
     def load(self, archive: Path) -> None:
         """Import a docker-archive into the node."""
@@ -213,6 +230,7 @@ class Cluster:
                 "--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380",
                 "--unsafe-no-fsync", "--log-level=warn",
             ],
+            "dns": ["env", f"STOREFRONT_ZONE={at}/zone.json", sys.executable, str(DNS), "--listen", "53"],
             "apiserver": [
                 str(kubernetes.binary()), "--etcd-servers=http://127.0.0.1:2379", "--secure-port=6443",
                 f"--advertise-address={NODE_ADDRESS}", f"--cert-dir={at}/pki", f"--service-cluster-ip-range={SERVICES}",
@@ -256,7 +274,7 @@ class Cluster:
                 }
             )
         )  # fmt: skip
-        (at / "resolv.conf").write_text(f"nameserver {NODE_ADDRESS}\n")
+        (at / "resolv.conf").write_text(f"nameserver {DNS_ADDRESS}\n")
         (at / "containerd.toml").write_text(
             f'version = 2\nroot = "{at}/containerd"\nstate = "{at}/run"\n'
             f'[grpc]\naddress = "{at}/containerd.sock"\n[ttrpc]\naddress = "{at}/containerd.ttrpc"\n'
@@ -289,7 +307,7 @@ class Cluster:
                     "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{self.name}", "failCgroupV1": False,
                     "failSwapOn": False, "oomScoreAdj": 0, "enforceNodeAllocatable": [],
                     "containerRuntimeEndpoint": f"unix://{at}/containerd.sock",
-                    "clusterDNS": [NODE_ADDRESS], "clusterDomain": "cluster.local", "resolvConf": f"{at}/resolv.conf",
+                    "clusterDNS": [DNS_ADDRESS], "clusterDomain": "cluster.local", "resolvConf": f"{at}/resolv.conf",
                     "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
                     "podLogsDir": f"{at}/pod-logs",
                     "nodeStatusUpdateFrequency": "5s",
@@ -299,7 +317,7 @@ class Cluster:
 
     def _make_namespaces(self) -> None:
         self._init = subprocess.Popen(
-            (*"unshare --net --mount --pid --fork --kill-child --mount-proc".split(), sys.executable, "-c", INIT),
+            (*NEW_NAMESPACES, sys.executable, "-c", INIT),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -315,7 +333,8 @@ class Cluster:
             "mount -t tmpfs tmpfs /run; mkdir -p /run/netns /run/lock; mount -t bpf bpf /sys/fs/bpf; "
             "mount -t tmpfs tmpfs /var/log; mkdir /var/log/containers; mount --make-rshared /; "
             # Two ends of one cable in the same namespace stand in for the node's network card.
-            "ip link set lo up; ip link add node0 type veth peer name node0-peer; ip link set node0-peer up; "
+            f"ip link set lo up; ip address add {DNS_ADDRESS}/32 dev lo; "
+            "ip link add node0 type veth peer name node0-peer; ip link set node0-peer up; "
             f"ip address add {NODE_ADDRESS}/24 dev node0; ip link set node0 up; ip route add default dev node0; "
             "echo 1 > /proc/sys/net/ipv4/ip_forward",
         )

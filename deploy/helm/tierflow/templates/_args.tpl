@@ -41,7 +41,6 @@
 {{- define "tierflow.args.console" -}}
 - console
 - --kafka={{ include "tierflow.kafka" . }}
-- --host=0.0.0.0
 - --port=8080
 {{- end }}
 

@@ -8,7 +8,7 @@
     {{- include "tierflow.storeEnvironment" . | nindent 4 }}
   ports:
     - { name: metrics, containerPort: {{ .Values.metrics.port }} }
-  {{- include "tierflow.probes" (dict "port" "metrics" "alive" "/healthz" "ready" "/readyz") | nindent 2 }}
+  {{- include "tierflow.probes" (dict "port" .Values.metrics.port "alive" "/healthz" "ready" "/readyz") | nindent 2 }}
   resources: {{- toYaml .Values.sink.resources | nindent 4 }}
   {{- include "tierflow.unprivileged" . | nindent 2 }}
   volumeMounts:
@@ -26,7 +26,7 @@
     {{- include "tierflow.storeEnvironment" . | nindent 4 }}
   ports:
     - { name: http, containerPort: 8080 }
-  {{- include "tierflow.probes" (dict "port" "http" "alive" "/healthz" "ready" "/healthz") | nindent 2 }}
+  {{- include "tierflow.probes" (dict "port" 8080 "alive" "/healthz" "ready" "/healthz") | nindent 2 }}
   resources: {{- toYaml .Values.console.resources | nindent 4 }}
   {{- include "tierflow.unprivileged" . | nindent 2 }}
   volumeMounts:

@@ -88,19 +88,26 @@ securityContext:
   emptyDir: { sizeLimit: 1Gi }
 {{- end }}
 
-{{/* Call with (dict "port" "metrics" "alive" "/healthz" "ready" "/readyz"), and "host" where it isn't the pod's. */}}
+{{/* Call with (dict "port" 9464 "alive" "/healthz" "ready" "/readyz"). Stages answer on loopback only, so the question
+is asked inside of the container. */}}
+{{- define "tierflow.probe" -}}
+exec:
+  command: [python3, -c, "import urllib.request; urllib.request.urlopen('http://127.0.0.1:{{ .port }}{{ .path }}', timeout=4)"]
+timeoutSeconds: 5
+{{- end }}
+
 {{- define "tierflow.probes" -}}
 startupProbe:
-  httpGet: { path: {{ .alive }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }} }
-  periodSeconds: 2
-  failureThreshold: 60
+  {{- include "tierflow.probe" (dict "port" .port "path" .alive) | nindent 2 }}
+  periodSeconds: 3
+  failureThreshold: 40
 livenessProbe:
-  httpGet: { path: {{ .alive }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }} }
-  periodSeconds: 10
-  failureThreshold: 6
+  {{- include "tierflow.probe" (dict "port" .port "path" .alive) | nindent 2 }}
+  periodSeconds: 20
+  failureThreshold: 4
 readinessProbe:
-  httpGet: { path: {{ .ready }}, port: {{ .port }}{{ with .host }}, host: {{ . }}{{ end }} }
-  periodSeconds: 5
+  {{- include "tierflow.probe" (dict "port" .port "path" .ready) | nindent 2 }}
+  periodSeconds: 10
 {{- end }}
 
 {{- define "tierflow.storeEnvironment" -}}
