@@ -219,6 +219,8 @@ def _selector(given: QueryParams, name: str) -> str:
             parse_selector(text)
         except SelectorError as error:
             raise BadQuery(f"{name}: {error}") from error
+        except RecursionError as error:
+            raise BadQuery(f"{name}: nested too deeply") from error
     return " && ".join(f"({text})" for text in texts) if len(texts) > 1 else "".join(texts)
 
 

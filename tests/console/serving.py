@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import uvicorn
-
 from tests.console.storefront import WINDOW_S, Traffic, in_force
+
 from tierflow.console.server.app import console_app
 from tierflow.console.server.session import TokenSessions
 from tierflow.console.server.settings import ConsoleSettings
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tierflow.console.server.board import InForce
 
-TOKEN = "token-of-the-tests"  # noqa: S105  # opens nothing but the tests' own server
+TOKEN = "token-of-the-tests"  # opens nothing but the tests' own server
 
 
 class Scene:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import absent
 from tests.console.serving import TOKEN, Scene, serve
 from tests.console.storefront import WINDOW_S

@@ -10,7 +10,7 @@ export function sparkline(values: readonly number[], width: number, height: numb
   const step = values.length > 1 ? width / (values.length - 1) : width;
   const points = values.map((value, index) => `${(index * step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
   return (
-    <svg class="spark" width={width} height={height} role="img" aria-label={label}>
+    <svg class="spark" viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" height={height} role="img" aria-label={label}>
       <polyline points={points} />
     </svg>
   );

@@ -13,7 +13,7 @@ export interface Looks {
 
 /** Radii of the rings for a drawing of `size` pixels square, labels outside. */
 export function radii(size: number): { outer: number; name: number; flow: number; chord: number } {
-  const outer = size / 2 - 62;
+  const outer = size / 2 - 72;
   return { outer, name: outer - 17, flow: outer - 34, chord: outer - 50 };
 }
 

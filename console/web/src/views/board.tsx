@@ -79,7 +79,7 @@ function EyeMenu({ shown, onShown }: { shown: ReadonlySet<string>; onShown: (nex
   const [open, setOpen] = useState(false);
   return (
     <div class="menu" onKeyDown={(event) => event.key === "Escape" && setOpen(false)}>
-      <button aria-expanded={open} aria-label="What tiles show" onClick={() => setOpen(!open)}>👁 Show</button>
+      <button aria-expanded={open} aria-label="What tiles show" onClick={() => setOpen(!open)}>Show ▾</button>
       {open ? (
         <fieldset class="popup">
           <legend class="visually-hidden">What tiles show</legend>
@@ -103,9 +103,9 @@ function TileCard({ tile, shown, path, going }: { tile: Tile; shown: ReadonlySet
         <button class="link" onClick={() => going.go("policy", { id: tile.id })} title={`${tile.kind}, order ${tile.order ?? "last"}`}>{tile.name}</button>
         {step === undefined ? null : <span class="badge">{step}</span>}
       </h3>
-      {shown.has("Namespace") ? <Metric label={tile.namespace === null ? "🌐 global" : `📁 ${tile.namespace}`} values={[kindWord(tile.kind)]} /> : null}
-      {shown.has("Endpoints") ? <Metric label={tile.endpoints === 0 ? "⚠ Endpoints" : "Endpoints"} values={[tile.endpoints === null ? "n/a" : String(tile.endpoints)]} /> : null}
-      {shown.has("Connections") ? <Metric label="Connections/s" values={arrows(tile.rates.connections, "")} /> : null}
+      {shown.has("Namespace") ? <Metric label="Namespace" values={[tile.namespace ?? "global", kindWord(tile.kind)]} /> : null}
+      {shown.has("Endpoints") ? <Metric label={tile.endpoints === 0 ? "⚠ Endpoints: selects none" : "Endpoints"} values={[tile.endpoints === null ? "n/a" : String(tile.endpoints)]} /> : null}
+      {shown.has("Connections") ? <Metric label="Connect./s" values={arrows(tile.rates.connections, "")} /> : null}
       {shown.has("Allowed") ? <TrafficMetric label="Allowed/s" traffic={tile.rates.allowed} /> : null}
       {shown.has("Denied") ? <TrafficMetric label="Denied/s" traffic={tile.rates.denied} /> : null}
       {shown.has("Passed") ? <TrafficMetric label="Passed/s" traffic={tile.rates.passed} /> : null}
@@ -115,7 +115,7 @@ function TileCard({ tile, shown, path, going }: { tile: Tile; shown: ReadonlySet
 }
 
 function kindWord(kind: string): string {
-  return kind.endsWith("KubernetesNetworkPolicy") || kind === "KubernetesNetworkPolicy" ? "⎈ Kubernetes" : "";
+  return kind.endsWith("KubernetesNetworkPolicy") || kind === "KubernetesNetworkPolicy" ? "Kubernetes" : "";
 }
 
 function arrows(pair: PairOfRates, unit: string): readonly string[] {
@@ -123,7 +123,7 @@ function arrows(pair: PairOfRates, unit: string): readonly string[] {
 }
 
 function Metric({ label, values }: { label: string; values: readonly string[] }): VNode {
-  return <p class="metric"><span>{label}</span>{values.map((value, index) => <span key={index} class={index ? "out" : "in"}>{value}</span>)}</p>;
+  return <p class="metric"><span>{label}</span>{values.map((value, index) => <span key={index} class={label === "Namespace" || label.includes("Endpoints") ? "fact" : index ? "out" : "in"}>{value}</span>)}</p>;
 }
 
 function TrafficMetric({ label, traffic: { packets, bytes } }: { label: string; traffic: Traffic }): VNode {

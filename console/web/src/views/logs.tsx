@@ -54,7 +54,7 @@ export function LogsView({ going }: { going: Going }): VNode {
       <svg width="0" height="0" aria-hidden="true" class="defs">{statusPatterns()}</svg>
       {bars.data && bars.data.buckets.length > 0 ? histogram(bars.data.buckets, 1200, 120) : null}
       <div class="row">
-        <button aria-pressed={paused} onClick={() => going.choose({ tail: paused ? "" : "off" })}>{paused ? "▶ Resume live tail" : "⏸ Pause live tail"}</button>
+        <button aria-pressed={paused} onClick={() => going.choose({ tail: paused ? "" : "off" })}>{paused ? "Resume live tail" : "Pause live tail"}</button>
         <ColumnChooser fields={fields} columns={columns} onColumns={(chosen) => going.choose({ columns: chosen.join(",") })} />
         <a class="button" href={address("csv")} download>Export CSV</a>
         <a class="button" href={address("jsonl")} download>Export JSON lines</a>

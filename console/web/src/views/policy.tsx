@@ -42,7 +42,7 @@ export function PolicyView({ going }: { going: Going }): VNode {
               {policy.denials.map((each) => (
                 <tr key={`${each.direction}${each.rule_index}${each.source}${each.dest}`}>
                   <td>{each.direction} {each.rule_index < 0 ? "end of tier" : `rule ${each.rule_index}`}</td><td>{each.source}</td><td>{each.dest}</td><td>{count(each.connections)}</td><td>{count(each.packets)}</td>
-                  <td><button class="link" aria-label={`Flow logs from ${each.source} to ${each.dest}`} onClick={() => going.go("logs", {}, { ...filter, conditions: each.filter.flatMap((text) => { const at = text.indexOf(":"); return { field: text.slice(0, at), value: text.slice(at + 1), exclude: false }; }) })}>show</button></td>
+                  <td><button class="link" aria-label={`Flow logs from ${each.source} to ${each.dest}`} onClick={() => going.go("logs", {}, { ...filter, conditions: each.filter.flatMap((text) => { const at = text.indexOf(":"); return { field: text.slice(0, at), value: text.slice(at + 1), exclude: false }; }) })}>Flow logs</button></td>
                 </tr>
               ))}
             </tbody>
