@@ -94,8 +94,14 @@ def services(
     entries: list[ServicePort] = []
     found: dict[tuple[int, int, int, int], int] = {}
     for version in sorted(versions, key=lambda each: (each.valid_from_ns, each.key)):
-        for port in version.object["ports"]:
-            entries.append(ServicePort(version.object["namespace"], version.object["name"], port["name"], port["port"]))
+        selector = _selector(version.object)
+        for i, port in enumerate(version.object["ports"]):
+            target = _target_port(version.object, i, port["port"])
+            entries.append(
+                ServicePort(
+                    version.object["namespace"], version.object["name"], port["name"], port["port"], target, selector
+                )
+            )
             for address, number in _listening(version.object, port, node_addresses):
                 found[*address_halves(address), number, port["protocol"]] = len(entries) - 1
     numbers: dict[tuple[int, int], int] = {}
@@ -108,6 +114,17 @@ def services(
     index = np.array(list(found.values()), np.int32)[order]
     table = ServiceTable(AddressNumbers(addresses[:, 0].copy(), addresses[:, 1].copy()), keys[order], index)
     return tuple(entries), table
+
+
+def _selector(service: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    found = (service["manifest"].get("spec") or {}).get("selector")
+    return tuple(sorted((str(key), str(value)) for key, value in found.items())) if isinstance(found, dict) else ()
+
+
+def _target_port(service: dict[str, Any], i: int, port: int) -> int | str:
+    """The pods' port of the Service's i-th port; Kubernetes' default is the port itself."""
+    found = service["manifest"]["spec"]["ports"][i].get("targetPort")
+    return found if isinstance(found, int | str) and found else port
 
 
 def _listening(

@@ -70,12 +70,23 @@ class NetworkSetEntry:
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of a Service; ``port`` is the Service's, also where a node port led to it."""
+    """One port of a Service.
+
+    Attributes:
+        namespace: of the Service.
+        name: of the Service.
+        port_name: ``""`` for a port without one.
+        port: the Service's, also where a node port led to it.
+        target_port: number or name of the pods' port.
+        selector: labels of the pods behind it, sorted; empty: endpoints that somebody else keeps.
+    """
 
     namespace: str
     name: str
     port_name: str
     port: int
+    target_port: int | str
+    selector: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tierflow.streams.core.backends import Backends
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -75,13 +77,20 @@ class Joined:
 class Judges:
     """Compiled policy sets by policy version, and the class of each endpoint version under each."""
 
-    __slots__ = ("_classes", "_compile", "_generation", "_sets")
+    __slots__ = ("_backends", "_classes", "_compile", "_generation", "_sets")
 
     def __init__(self, compiler: Compiler) -> None:
         self._compile = compiler
         self._sets: dict[int, tuple[Resources, PolicySet]] = {}
         self._classes: dict[int, I32] = {}
         self._generation = -1
+        self._backends: tuple[Snapshot, Backends] | None = None
+
+    def backends(self, snapshot: Snapshot) -> Backends:
+        """The Services' backends in a snapshot."""
+        if self._backends is None or self._backends[0] is not snapshot:
+            self._backends = (snapshot, Backends(snapshot))
+        return self._backends[1]
 
     def policy_set(self, resources: Resources) -> PolicySet:
         """The compiled set of a policy version; versions no longer used are dropped by :meth:`keep`."""
@@ -130,12 +139,16 @@ def join(rows: NDArray[np.void], snapshot: Snapshot, judges: Judges) -> Joined:
     dst_port = np.where(translated & (rows["nat_dst_port"] != 0), rows["nat_dst_port"], named_port)
     proto = np.ascontiguousarray(rows["proto"])
     times = np.ascontiguousarray(rows["at_ns"])
+    service = snapshot.service(named_hi, named_lo, named_port, proto)
 
     src = snapshot.lookup(src_hi, src_lo, times)
     dst = snapshot.lookup(dst_hi, dst_lo, times)
+    unexplained = np.flatnonzero((service >= 0) & (dst < 0) & ~translated)
+    if len(unexplained):
+        judges.backends(snapshot).resolve(unexplained, service, times, dst_hi, dst_lo, dst_port)
+        dst[unexplained] = snapshot.lookup(dst_hi[unexplained], dst_lo[unexplained], times[unexplained])
     src_set, src_private = _elsewhere(snapshot, src_hi, src_lo, src, dst)
     dst_set, dst_private = _elsewhere(snapshot, dst_hi, dst_lo, dst, src)
-    service = snapshot.service(named_hi, named_lo, named_port, proto)
     policy = snapshot.policy_version(times)
 
     actions = np.zeros((2, count), np.uint8)

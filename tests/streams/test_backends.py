@@ -1,0 +1,73 @@
+"""A denied connection to a Service's address finds its destination without conntrack."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.streams.scene import CLUSTER_IP, START_NS, Run, inventory, message, pod, record
+from tierflow.schemas.clock import NS_PER_S
+from tierflow.schemas.inventory import ENDPOINT, SERVICE, ObjectVersion
+from tierflow.streams.core.aggregate import Levels
+
+BEGIN_NS = START_NS - 3600 * NS_PER_S
+
+
+def service(selector: dict[str, str] | None, target: int | str = 8080) -> ObjectVersion:
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "backend", "namespace": "shop"},
+        "spec": {"clusterIP": CLUSTER_IP, "ports": [{"name": "http", "port": 80, "targetPort": target}]},
+    }
+    if selector is not None:
+        manifest["spec"]["selector"] = selector
+    ports = [{"name": "http", "protocol": 6, "port": 80, "node_port": 0}]
+    return ObjectVersion(
+        SERVICE,
+        "Service/shop/backend",
+        BEGIN_NS + 1,
+        None,
+        {"name": "backend", "namespace": "shop", "addresses": [CLUSTER_IP], "manifest": manifest, "ports": ports},
+    )
+
+
+def logs(*versions: ObjectVersion) -> dict[str, dict[str, object]]:
+    run = Run(Levels(), history=inventory(*versions))
+    tried = record("rogue", CLUSTER_IP, ports=(41_000, 80), packets=(1, 0), size=(60, 0))
+    run.feed(message(0, [tried], end_s=15), message(1, [], end_s=40))
+    return {log["reporter"]: log for log in run.all_logs()}
+
+
+def test_the_destination_is_the_pod_that_the_selector_names_and_its_denial_is_derived() -> None:
+    found = logs(service({"app": "backend"}))
+    assert (found["src"]["dest_name_aggr"], found["src"]["dest_port"]) == ("backend-7c9-*", 8080)
+    assert found["src"]["dest_service_name"] == "backend"
+    assert (found["dst"]["action"], found["dst"]["derived"]) == ("deny", True)
+    assert found["dst"]["policies"]["enforced_policies"] == ["0|default|shop/default.backend|deny|1"]
+
+
+def test_a_named_target_port_is_the_pods_own() -> None:
+    named = pod("backend-1") | {"named_ports": [["web", 6, 9090]]}
+    found = logs(
+        service({"app": "backend"}, "web"), ObjectVersion(ENDPOINT, "Pod/shop/backend-1", BEGIN_NS + 2, None, named)
+    )
+    assert found["dst"]["dest_port"] == 9090
+
+
+@pytest.mark.parametrize("selector", [None, {}, {"app": "nobody"}, {"app": "backend", "more": "x"}])
+def test_an_address_stays_where_no_pod_is_selected(selector: dict[str, str] | None) -> None:
+    found = logs(service(selector))
+    assert found.keys() == {"src"}
+    assert (found["src"]["dest_name_aggr"], found["src"]["dest_port"]) == ("pvt", 80)
+
+
+def test_an_address_stays_where_the_pods_have_several_names() -> None:
+    other = pod("frontend-1") | {"labels": {"app": "backend"}}
+    found = logs(service({"app": "backend"}), ObjectVersion(ENDPOINT, "Pod/shop/frontend-1", BEGIN_NS + 2, None, other))
+    assert found["src"]["dest_name_aggr"] == "pvt"
+
+
+def test_a_pod_that_had_gone_is_no_backend() -> None:
+    gone = ObjectVersion(ENDPOINT, "Pod/shop/backend-1", BEGIN_NS, BEGIN_NS + 2, pod("backend-1"))
+    too = ObjectVersion(ENDPOINT, "Pod/shop/backend-2", BEGIN_NS, BEGIN_NS + 2, pod("backend-2"))
+    assert logs(service({"app": "backend"}), gone, too)["src"]["dest_name_aggr"] == "pvt"
