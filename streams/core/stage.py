@@ -20,7 +20,7 @@ from tierflow.streams.core.reduce import EARLIEST_NS, Reduced, merge, reduce_rec
 from tierflow.streams.core.windows import Partition, WindowSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, MutableMapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,11 +90,24 @@ class Outcome:
     unknown_addresses: int = 0
 
 
+def _no_time() -> float:
+    return 0.0
+
+
 class Stage:
     """Joins, judges and aggregates; partitions come and go with :meth:`open` and :meth:`close`."""
 
-    def __init__(self, settings: StageSettings, compiler: Compiler) -> None:
+    def __init__(
+        self,
+        settings: StageSettings,
+        compiler: Compiler,
+        spent: MutableMapping[str, float] | None = None,
+        now: Callable[[], float] = _no_time,
+    ) -> None:
+        """``spent`` gets the seconds of ``now`` that each step takes, for benchmarks."""
         self.settings = settings
+        self._spent: MutableMapping[str, float] = {} if spent is None else spent
+        self._now = now
         self.partitions: dict[int, Partition] = {}
         self._judges = Judges(compiler)
         self._ends = Ends()
@@ -156,6 +169,7 @@ class Stage:
 
     def process(self, messages: Sequence[Message]) -> Outcome:
         """Take messages, in order within each partition; what they close is in the outcome."""
+        started = self._now()
         outcome = Outcome()
         slots: list[tuple[Partition, str, int]] = []
         numbers: dict[tuple[int, str, int], int] = {}
@@ -206,8 +220,11 @@ class Stage:
             else:
                 table = np.array([numbers[message.partition, node, each] for each in fed], np.int32)
                 slot_of.append(table[np.searchsorted(np.array(fed, np.uint64), indexes)])
+        self._mark("decode", started)
+        started = self._now()
         if chunks:
             self._reduce(chunks, slot_of, slots)
+        self._mark("reduce", started)
         for batch, records, indexes in late:
             self._late(batch, records, indexes, outcome)
         self._flush(outcome)
@@ -279,25 +296,37 @@ class Stage:
                 parts += window.parts
                 slots.append(Slot(window.cluster, window.node, window.index * width_s, (window.index + 1) * width_s))
         if parts:
-            self._write(merge(parts), slots, outcome)
+            started = self._now()
+            merged = merge(parts)
+            self._mark("merge", started)
+            self._write(merged, slots, outcome)
 
     def _write(self, reduced: Reduced, slots: list[Slot], outcome: Outcome) -> None:
         snapshot = self._snapshot
         if snapshot is None:
             raise RuntimeError("no inventory snapshot has been given")
+        started = self._now()
         joined = join(reduced.rows, snapshot, self._judges)
+        self._mark("join and judge", started)
+        started = self._now()
         outcome.unknown_addresses += int(np.count_nonzero((joined.src < 0) & (joined.src_set < 0) & joined.src_private))
         outcome.unknown_addresses += int(np.count_nonzero((joined.dst < 0) & (joined.dst_set < 0) & joined.dst_private))
         logs = aggregate(
             reduced, joined, snapshot, self._judges, self._ends, self._traces, self.settings.levels,
             self.settings.sample,
         )  # fmt: skip
+        self._mark("aggregate", started)
+        started = self._now()
         outcome.logs += encode_logs(logs, slots, reduced.rows, joined, snapshot, self._ends, self._traces)
         rules = count_rules(logs, self._traces)
         outcome.counters += encode_counters(rules, slots)
         for key, sums in rules.items():
             known = outcome.rules.get((0, *key[1:]))
             outcome.rules[0, *key[1:]] = sums if known is None else [a + b for a, b in zip(known, sums, strict=True)]
+        self._mark("documents", started)
+
+    def _mark(self, step: str, started: float) -> None:
+        self._spent[step] = self._spent.get(step, 0.0) + self._now() - started
 
 
 def split(reduced: Reduced, count: int) -> list[Reduced | None]:
