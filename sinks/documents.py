@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from tierflow.schemas import flow_log, policy_counter
+from tierflow.schemas import flow_log, loss, policy_counter
 from tierflow.schemas.errors import ConfigurationError, RejectedRecord, RejectReason
 from tierflow.schemas.fields import FieldType
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FLOW_LOG_TYPES: Final = {field.name: field.type for field in flow_log.FIELDS}
 POLICY_COUNTER_TYPES: Final = {field.name: field.type for field in policy_counter.FIELDS}
+LOSS_TYPES: Final = {field.name: field.type for field in loss.LOSS_FIELDS}
 
 _PYTHON_TYPES: Final[dict[FieldType, type]] = {
     FieldType.KEYWORD: str,
@@ -29,7 +30,9 @@ _PYTHON_TYPES: Final[dict[FieldType, type]] = {
     FieldType.IPS: list,
     FieldType.LONGS: list,
 }
-_NULLABLE: Final = {field.name for field in (*flow_log.FIELDS, *policy_counter.FIELDS) if field.nullable}
+_NULLABLE: Final = {
+    field.name for field in (*flow_log.FIELDS, *policy_counter.FIELDS, *loss.LOSS_FIELDS) if field.nullable
+}
 
 
 def flatten(document: Mapping[str, Any], types: Mapping[str, FieldType]) -> dict[str, Any]:

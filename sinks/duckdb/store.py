@@ -128,7 +128,7 @@ class DuckDBStore:
         """How many endpoints each policy applied to, by its newest count."""
         rows = self._rows(
             "SELECT tier, policy, kind, rule_direction, sum(endpoints)::BIGINT FROM ("
-            "SELECT tier, policy, kind, rule_direction, host, arg_max(endpoints, end_time) AS endpoints "
+            "SELECT tier, policy, kind, rule_direction, host, arg_max(endpoints, (end_time, id)) AS endpoints "
             "FROM policy_counters WHERE record = 'endpoints' AND start_time >= ? AND start_time < ? GROUP BY ALL"
             ") GROUP BY ALL ORDER BY ALL",
             [start_s, end_s],
@@ -140,11 +140,11 @@ class DuckDBStore:
         column = quoted(field)
         is_list = SQL_TYPES[facet_type(field)].endswith("[]")
         sql, parameters = condition(where)
-        value = f"unnest({column})" if is_list else column
+        value = f"unnest(list_distinct({column}))" if is_list else column
         rows = self._rows(
             "SELECT CAST(value AS VARCHAR), count(*) AS logs FROM "  # noqa: S608 - names of the schema
             f"(SELECT {value} AS value FROM flow_logs WHERE {sql}) WHERE value IS NOT NULL "
-            f"GROUP BY value ORDER BY logs DESC, 1 LIMIT {_bounded(limit)}",
+            f"GROUP BY value ORDER BY logs DESC, value LIMIT {_bounded(limit)}",
             parameters,
         )
         return tuple(Facet(*row) for row in rows)

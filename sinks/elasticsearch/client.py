@@ -1,0 +1,115 @@
+"""The connection to Elasticsearch: settings, TLS, credentials; what goes wrong, in one line."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from elasticsearch import ApiError, Elasticsearch, TransportError
+
+from tierflow.schemas.errors import ConfigurationError, TierflowError, TransientError, UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AUTHENTICATION = (401, 403)
+BUSY = (408, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticsearchSettings:
+    """How to reach a cluster.
+
+    Attributes:
+        url: ``https://host:port`` or ``http://host:port``.
+        ca_file: authority of its certificate; None: the system's.
+        username: for basic authentication, with ``password``.
+        api_key: encoded, instead of a user.
+        timeout_s: of one request.
+    """
+
+    url: str
+    ca_file: Path | None = None
+    username: str | None = None
+    password: str | None = None
+    api_key: str | None = None
+    timeout_s: float = 30.0
+
+
+def connect(settings: ElasticsearchSettings) -> Elasticsearch:
+    """A client; nothing is sent yet.
+
+    The client neither retries nor looks for other nodes: the sink does the one, a load balancer the other.
+
+    Raises:
+        ConfigurationError: the settings don't fit together.
+    """
+    try:
+        parts = urlsplit(settings.url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"--elasticsearch {settings.url}: accepted is https://HOST:PORT or http://HOST:PORT")
+    if (settings.username is None) != (settings.password is None):
+        raise ConfigurationError("--elasticsearch-username and --elasticsearch-password: give both or neither")
+    if settings.api_key is not None and settings.username is not None:
+        raise ConfigurationError("--elasticsearch-api-key and --elasticsearch-username exclude each other")
+    url = settings.url if parts.port else f"{settings.url.rstrip('/')}:{443 if parts.scheme == 'https' else 9200}"
+    arguments: dict[str, Any] = {"request_timeout": settings.timeout_s, "max_retries": 0, "retry_on_timeout": False}
+    if settings.username is not None and settings.password is not None:
+        arguments["basic_auth"] = (settings.username, settings.password)
+    if settings.api_key is not None:
+        arguments["api_key"] = settings.api_key
+    if parts.scheme == "https":
+        arguments["ssl_context"] = _context(settings.ca_file)
+    elif settings.ca_file is not None:
+        raise ConfigurationError("--elasticsearch-ca-file: only with https://")
+    return Elasticsearch(url, **arguments)
+
+
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        reason = "no PEM certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigurationError(f"--elasticsearch-ca-file {ca_file}: {reason}") from error
+
+
+def explained(url: str, error: Exception) -> TierflowError:
+    """The error of a request in one line that names the setting to look at; transient where waiting may help."""
+    where = f"--elasticsearch {url}"
+    if isinstance(error, ApiError):
+        status = error.status_code
+        if status == AUTHENTICATION[0]:
+            return UnavailableError(
+                f"{where}: refuses these credentials (401); see --elasticsearch-username, -password, -api-key"
+            )
+        reason = _reason(error)
+        if status in BUSY or _blocked(reason):
+            return TransientError(f"{where}: {status} {reason}")
+        if status == AUTHENTICATION[1]:
+            return UnavailableError(f"{where}: this user may not do that (403): {reason}")
+        return UnavailableError(f"{where}: {status} {reason}")
+    text = str(getattr(error, "message", error)).replace("\n", " ")
+    if "certificate" in text.lower():
+        start = text.find("certificate verify failed")
+        return UnavailableError(f"{where}: {text[max(start, 0) :][:200]}; see --elasticsearch-ca-file")
+    if isinstance(error, TransportError):
+        return TransientError(f"{where}: {text[:200] or type(error).__name__}")
+    # Another product, or a version that the client can't speak to.
+    return UnavailableError(f"{where}: {text[:200]}; accepted are Elasticsearch 8 and 9")
+
+
+def _reason(error: ApiError) -> str:
+    body = error.body
+    cause = body.get("error") if isinstance(body, dict) else None
+    if isinstance(cause, dict):
+        return f"{cause.get('type', '')}: {cause.get('reason', '')}"[:300].replace("\n", " ")
+    return str(cause or error.message)[:300].replace("\n", " ")
+
+
+def _blocked(reason: str) -> bool:
+    return "cluster_block_exception" in reason

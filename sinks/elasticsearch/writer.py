@@ -1,0 +1,216 @@
+"""Writes documents in bulks that are bounded in bytes, tries again what may pass, and says what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from elasticsearch import ApiError, TransportError, UnsupportedProductError
+
+from tierflow.schemas.errors import ConfigurationError, TransientError
+from tierflow.sinks.elasticsearch.client import explained
+from tierflow.sinks.elasticsearch.indices import KINDS, IndexNames, conflict, index_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from elasticsearch import Elasticsearch
+
+_FAILED: Final = (ApiError, TransportError, UnsupportedProductError)
+THERE_ALREADY: Final = 409
+RETRIED: Final = frozenset({429, 500, 502, 503, 504})
+BLOCKED: Final = "cluster_block_exception"
+"""A read-only index, or a disk past its flood stage: an operator's to lift, and then it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document on its way.
+
+    Attributes:
+        kind: a key of :data:`tierflow.sinks.elasticsearch.indices.KINDS`.
+        index: where it goes.
+        id: its document id.
+        source: its JSON.
+    """
+
+    kind: str
+    index: str
+    id: str
+    source: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A document that Elasticsearch will never take, by its place in the load, and why."""
+
+    position: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a load: added, there already by the same id, refused."""
+
+    added: int
+    repeated: int
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a write is tried again: the pause doubles from ``first_s`` to ``most_s``, times a random half to whole."""
+
+    first_s: float = 0.2
+    most_s: float = 30.0
+
+    def pauses(self, random: Callable[[], float]) -> Iterator[float]:
+        """The pauses, without end."""
+        pause = self.first_s
+        while True:
+            yield pause * (0.5 + random() / 2)
+            pause = min(self.most_s, pause * 2)
+
+
+class ElasticsearchWriter:
+    """Puts documents under their ids, each once however often it comes.
+
+    Args:
+        client: from :func:`tierflow.sinks.elasticsearch.client.connect`.
+        names: how indices are named.
+        url: for messages.
+        max_bulk_bytes: of one bulk's body.
+    """
+
+    def __init__(self, client: Elasticsearch, names: IndexNames, url: str, max_bulk_bytes: int = 5 << 20) -> None:
+        self._client = client
+        self._names = names
+        self._url = url
+        self._max_bulk_bytes = max_bulk_bytes
+
+    def prepare(self, *, shards: int, replicas: int) -> None:
+        """Put the index templates, and see that indices which are there already have the same types.
+
+        Raises:
+            ConfigurationError: an index has a field under another type.
+            UnavailableError: the cluster refuses; waiting doesn't help.
+            TransientError: it doesn't answer or is busy.
+        """
+        try:
+            for kind in KINDS:
+                self._client.indices.put_index_template(
+                    name=self._names.template(kind),
+                    **index_template(self._names, kind, shards=shards, replicas=replicas),
+                )
+            for kind in KINDS:
+                found = self._client.indices.get_mapping(
+                    index=self._names.all_of(kind), allow_no_indices=True, ignore_unavailable=True
+                )
+                for index, each in found.items():
+                    wrong = conflict(kind, each["mappings"].get("properties", {}))
+                    if wrong is not None:
+                        raise ConfigurationError(
+                            f"--elasticsearch-index: index {index} was made by something else: {wrong}; "
+                            "delete or reindex it, or choose other names"
+                        )
+        except _FAILED as error:
+            raise explained(self._url, error) from error
+
+    def write(self, documents: Sequence[Document], retried: Callable[[str], None]) -> Written:
+        """One attempt at everything, bulk by bulk; ``retried`` is called with the cause when some must be tried again.
+
+        Raises:
+            TransientError: some documents aren't in yet; all may be written again.
+            UnavailableError: the cluster refuses; waiting doesn't help.
+        """
+        added = repeated = 0
+        refused: list[Refusal] = []
+        waiting = ""
+        for positions in self._bulks(documents):
+            answer = self._bulk([documents[i] for i in positions])
+            for position, item in zip(positions, answer["items"], strict=True):
+                result = item["create"]
+                status = result["status"]
+                if status in (200, 201):
+                    added += 1
+                elif status == THERE_ALREADY:
+                    repeated += 1
+                else:
+                    cause = result.get("error", {})
+                    detail = f"{cause.get('type')}: {_reasons(cause)}"[:500].replace("\n", " ")
+                    if status in RETRIED or cause.get("type") == BLOCKED:
+                        waiting = f"{result['_index']}: {status} {detail}"
+                    else:
+                        refused.append(Refusal(position, detail))
+        if waiting:
+            retried("blocked" if BLOCKED in waiting else "busy")
+            raise TransientError(f"--elasticsearch {self._url}: {waiting}")
+        return Written(added, repeated, tuple(refused))
+
+    def forget(self, now_s: int, keep_days: int) -> list[str]:
+        """Delete the indices of days past retention; returns their names.
+
+        Raises:
+            TierflowError: the cluster doesn't answer or refuses.
+        """
+        gone: list[str] = []
+        try:
+            for kind in KINDS:
+                there = self._client.indices.get_settings(
+                    index=self._names.all_of(kind), allow_no_indices=True, ignore_unavailable=True
+                )
+                for name in self._names.older_than(kind, there, now_s, keep_days):
+                    self._client.indices.delete(index=name, ignore_unavailable=True)
+                    gone.append(name)
+        except _FAILED as error:
+            raise explained(self._url, error) from error
+        return gone
+
+    def _bulk(self, documents: Iterable[Document]) -> Any:
+        lines: list[bytes] = []
+        for each in documents:
+            lines += (orjson.dumps({"create": {"_index": each.index, "_id": each.id}}), each.source)
+        try:
+            return self._client.bulk(
+                operations=lines,  # type: ignore[arg-type]  # bytes go as they are; the hint leaves them out
+                filter_path="items.*.status,items.*.error,items.*._index",
+            ).body
+        except _FAILED as error:
+            raise explained(self._url, error) from error
+
+    def _bulks(self, documents: Sequence[Document]) -> Iterator[list[int]]:
+        positions: list[int] = []
+        size = 0
+        for position, each in enumerate(documents):
+            if positions and size + len(each.source) > self._max_bulk_bytes:
+                yield positions
+                positions, size = [], 0
+            positions.append(position)
+            size += len(each.source) + 200
+        if positions:
+            yield positions
+
+
+def _reasons(cause: dict[str, Any]) -> str:
+    inner = cause.get("caused_by") or {}
+    return f"{cause.get('reason', '')} {inner.get('reason', '')}".strip()
+
+
+def write_until_taken(
+    writer: ElasticsearchWriter,
+    documents: Sequence[Document],
+    retried: Callable[[str], None],
+    random: Callable[[], float],
+    retry: Retry,
+    stopped: Callable[[float], bool],
+) -> Written | None:
+    """Write, waiting out whatever passes; None when ``stopped``, which waits for a pause, says to give up."""
+    pauses = retry.pauses(random)
+    while True:
+        try:
+            return writer.write(documents, retried)
+        except TransientError:
+            retried("waited")
+            if stopped(next(pauses)):
+                return None

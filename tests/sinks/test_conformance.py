@@ -1,0 +1,208 @@
+"""One suite for every store: the same answers as the plain store in memory, over random documents and questions."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.sinks.documents import DAY_S, FILTERS, counters, logs, whole_log
+from tierflow.schemas.errors import ConfigurationError
+from tierflow.sinks.documents import FLOW_LOG_TYPES, POLICY_COUNTER_TYPES, flatten
+from tierflow.sinks.duckdb.store import DuckDBStore
+from tierflow.sinks.duckdb.tables import FLOW_LOGS, POLICY_COUNTERS
+from tierflow.sinks.duckdb.writer import Load, Writer, open_database
+from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
+from tierflow.sinks.elasticsearch.indices import KINDS, IndexNames
+from tierflow.sinks.elasticsearch.store import ElasticsearchStore
+from tierflow.sinks.elasticsearch.writer import Document, ElasticsearchWriter
+from tierflow.sinks.read.interface import Filter, Store
+from tierflow.sinks.read.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tests.services.elasticsearch import Elasticsearch
+
+Documents = list[dict[str, Any]]
+
+FIELDS = ["end_time", "start_time", "source_name_aggr", "dest_port", "bytes_in", "source_ip", "action", "derived"]
+FACETS = ["source_namespace", "dest_port", "policies.all_policies", "source_labels.labels", "source_ip", "derived",
+          "source_ips", "start_time"]  # fmt: skip
+
+
+class Case(Protocol):
+    """A kind of store under test."""
+
+    def fill(self, logs: Documents, counters: Documents) -> Store:
+        """A fresh store with these documents, each written twice."""
+        ...
+
+
+class DuckDBCase:
+    """The embedded store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = (folder / f"{number}.duckdb" for number in itertools.count())
+
+    def fill(self, logs: Documents, counters: Documents) -> Store:
+        path = next(self._paths)
+        connection = open_database(path)
+        writer = Writer(connection, path)
+        rows = {
+            FLOW_LOGS: [flatten(log, FLOW_LOG_TYPES) for log in logs],
+            POLICY_COUNTERS: [flatten(each, POLICY_COUNTER_TYPES) for each in counters],
+        }
+        added = writer.write(Load(dict(rows)))
+        assert (added, writer.write(Load(dict(rows)))) == (len(logs) + len(counters), 0)
+        return DuckDBStore(connection)
+
+
+class ElasticsearchCase:
+    """The real Elasticsearch."""
+
+    def __init__(self, node: Elasticsearch) -> None:
+        self._node = node
+        self._numbers = itertools.count()
+        self._client = connect(ElasticsearchSettings(node.url))
+        self._names: IndexNames | None = None
+
+    def fill(self, logs: Documents, counters: Documents) -> Store:
+        self.clear()
+        self._names = IndexNames(f"conformance{next(self._numbers)}_{{kind}}.{{cluster}}.{{day}}")
+        writer = ElasticsearchWriter(self._client, self._names, self._node.url, max_bulk_bytes=20_000)
+        writer.prepare(shards=1, replicas=0)
+        documents = [
+            Document(kind, self._names.of(kind, "", each["start_time"]), each["id"], orjson.dumps(each))
+            for kind, given in (("flows", logs), ("policy_counters", counters))
+            for each in given
+        ]
+        once, again = writer.write(documents, str), writer.write(documents, str)
+        assert (once.added, once.refused, again.added, again.repeated) == (len(documents), (), 0, len(documents))
+        writer.prepare(shards=1, replicas=0)
+        self._client.indices.refresh(index="conformance*")
+        return ElasticsearchStore(self._client, self._names, self._node.url)
+
+    def clear(self) -> None:
+        if self._names is not None:
+            for kind in KINDS:
+                for index in self._client.indices.get_settings(index=self._names.all_of(kind)):
+                    self._client.indices.delete(index=index)
+                self._client.indices.delete_index_template(name=self._names.template(kind))
+
+
+@pytest.fixture(scope="module", params=["duckdb", "elasticsearch"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    if request.param == "duckdb":
+        yield DuckDBCase(tmp_path_factory.mktemp("stores"))
+        return
+    found = ElasticsearchCase(request.getfixturevalue("elasticsearch"))
+    yield found
+    found.clear()
+
+
+def plain(logs: Documents, counters: Documents) -> MemoryStore:
+    store = MemoryStore()
+    store.add(logs, counters)
+    return store
+
+
+def all_pages(store: Store, where: Filter, sort: str, descending: bool, limit: int) -> Documents:
+    found: Documents = []
+    cursor = None
+    while True:
+        page = store.flow_logs(where, sort=sort, descending=descending, limit=limit, cursor=cursor)
+        found += page.logs
+        cursor = page.cursor
+        if cursor is None:
+            return found
+        assert len(page.logs) == limit
+
+
+EXAMPLES = settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@EXAMPLES
+@given(logs=logs(), wheres=st.lists(FILTERS, min_size=4, max_size=8), data=st.data())
+def test_flow_logs_come_as_they_went_in_page_by_page(
+    case: Case, logs: Documents, wheres: Sequence[Filter], data: st.DataObject
+) -> None:
+    store, oracle = case.fill(logs, []), plain(logs, [])
+    assert store.newest_s() == oracle.newest_s()
+    for where in wheres:
+        sort, descending = data.draw(st.sampled_from(FIELDS)), data.draw(st.booleans())
+        limit = data.draw(st.integers(1, 15))
+        assert all_pages(store, where, sort, descending, limit) == all_pages(oracle, where, sort, descending, limit)
+
+
+@EXAMPLES
+@given(logs=logs(), wheres=st.lists(FILTERS, min_size=4, max_size=8), width_s=st.integers(1, 100))
+def test_sums_over_flow_logs_equal_the_plain_ones(
+    case: Case, logs: Documents, wheres: Sequence[Filter], width_s: int
+) -> None:
+    store, oracle = case.fill(logs, []), plain(logs, [])
+    for where in wheres:
+        assert store.flow_groups(where) == oracle.flow_groups(where)
+        assert store.histogram(where, width_s=width_s) == oracle.histogram(where, width_s=width_s)
+        for field in FACETS:
+            assert store.facets(where, field, limit=3) == oracle.facets(where, field, limit=3), field
+
+
+@EXAMPLES
+@given(counters=counters(), start=st.integers(-5, 5), width_s=st.integers(1, 200), buckets=st.integers(0, 7))
+def test_policy_statistics_equal_the_plain_ones(
+    case: Case, counters: Documents, start: int, width_s: int, buckets: int
+) -> None:
+    store, oracle = case.fill([], counters), plain([], counters)
+    start_s = DAY_S + start * 15
+    asked = (start_s, start_s + width_s)
+    assert store.rule_statistics(*asked, buckets=buckets) == oracle.rule_statistics(*asked, buckets=buckets)
+    assert store.policy_endpoints(*asked) == oracle.policy_endpoints(*asked)
+
+
+def test_traffic_that_both_sides_report_counts_once_and_a_denial_at_the_destination_is_one_state(case: Case) -> None:
+    sums = {"packets_in": 3, "packets_out": 2, "bytes_in": 300, "bytes_out": 200, "num_flows_started": 1}
+    store = case.fill(
+        [
+            whole_log(id="1", reporter="src", **sums),
+            whole_log(id="2", reporter="dst", **sums),
+            whole_log(id="3", reporter="src", evidence="unanswered", source_name_aggr="rogue-8-*", **sums),
+            whole_log(id="4", reporter="dst", action="deny", evidence="enforced", source_name_aggr="rogue-8-*", **sums),
+        ],
+        [],
+    )
+    found = {group.source_name: (group.status, group.packets, group.bytes) for group in store.flow_groups(Filter())}
+    assert found == {"frontend-6d99-*": ("allowed", 5, 500), "rogue-8-*": ("denied_by_destination", 5, 500)}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.flow_logs(Filter(), sort="no_such_field"),
+        lambda store: store.flow_logs(Filter(), limit=0),
+        lambda store: store.flow_logs(Filter(), limit=10_001),
+        lambda store: store.flow_logs(Filter(labels="app ==")),
+        lambda store: store.flow_logs(Filter(), cursor="%%%"),
+        lambda store: store.facets(Filter(), "no_such_field"),
+        lambda store: store.histogram(Filter(), width_s=0),
+    ],
+)
+def test_a_wrong_question_is_refused_in_one_line(case: Case, ask: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ask(case.fill([], []))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_empty_store_answers_with_nothing(case: Case) -> None:
+    store = case.fill([], [])
+    assert store.newest_s() is None
+    assert store.flow_logs(Filter()).logs == ()
+    assert store.flow_groups(Filter()) == store.facets(Filter(), "action") == store.histogram(Filter(), width_s=9) == ()
+    assert store.rule_statistics(0, 9, buckets=3) == store.policy_endpoints(0, 9) == ()
