@@ -7,22 +7,56 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tierflow.policy.addresses import address_classes, address_text
-from tierflow.policy.model import EGRESS, INGRESS, Endpoint
-from tierflow.policy.scalar import Flow, ScalarJudge, Side
+from tierflow.policy.addresses import AddressClasses, address_classes
+from tierflow.policy.classes import ClassTable
+from tierflow.policy.columns import LabelColumns
+from tierflow.policy.direction import Direction, PolicyBits, reserve
+from tierflow.policy.labels import network_set_labels, policy_selector, profile_names
+from tierflow.policy.masks import AddressMasks
+from tierflow.policy.model import EGRESS, INGRESS, Policy
+from tierflow.policy.order import ordered_tiers
+from tierflow.policy.program import WORD, Names, RuleBit, Tables, rule_bits
+from tierflow.policy.scalar import profile_hit
+from tierflow.policy.trace import DEFAULT_RULE, NO_MATCH, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from tierflow.policy.model import EntityRule, Policy, Profile, Resources
-    from tierflow.policy.trace import Trace
+    from tierflow.policy.model import Endpoint, EntityRule, Profile, Resources, Rule, Tier
+    from tierflow.policy.trace import Hit
 
 NOT_JUDGED: Final = 0
 ALLOW: Final = 1
 DENY: Final = 2
 NO_TRACE: Final = -1
+
+_LEFT_OVER: Final = 3
+
+_PolicyKey = tuple[str, "str | None", str]
+_Compiled = tuple[Policy, int, dict[str, tuple[RuleBit, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a policy set hands on to its successor.
+
+    Attributes:
+        resources: that it was compiled from.
+        tables, classes: shared while labels mean the same; only ever added to.
+        addresses, nets: reused while the CIDRs are the same.
+        compiled: policies by name, with the bits of their rules.
+        live: selectors that rules needed when the tables were new.
+    """
+
+    resources: Resources
+    tables: Tables
+    classes: ClassTable
+    addresses: AddressClasses
+    nets: frozenset[str]
+    compiled: dict[_PolicyKey, _Compiled]
+    live: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +80,37 @@ def compile_policies(resources: Resources) -> PolicySet:
 
 
 class PolicySet:
-    """The policies as of one moment. Classes and traces are only ever added, so their numbers stay valid."""
+    """The policies as of one moment. Classes and traces are only ever added, so their numbers stay valid.
 
-    def __init__(self, resources: Resources) -> None:
+    Endpoint classes are shared with the set that this one was made from, so their numbers stay valid there too; side
+    numbers and trace numbers belong to one set.
+    """
+
+    def __init__(self, resources: Resources, carried: Carried | None = None) -> None:
         self.resources = resources
-        self._scalar = ScalarJudge(resources)
-        self._addresses = address_classes(_nets(resources))
-        self._classes: dict[object, int] = {}
-        self._endpoints: list[Endpoint] = []
+        self._tables, self._classes = _shared(resources, carried)
+        self._live = carried.live if carried is not None and carried.tables is self._tables else 0
+        self._profile_lists: list[tuple[str, ...]] = []
+        self._profile_of: list[tuple[int, Hit]] = []
+        self._written = frozenset(profile.name for profile in resources.profiles)
+        self._host_endpoints = frozenset(each.name for each in resources.host_endpoints)
+        self._services = {(service.namespace, service.name): service for service in resources.services}
+        nets: frozenset[str] = frozenset(_nets(resources))
+        if carried is not None and carried.nets == nets:
+            self._addresses: AddressClasses = carried.addresses
+        else:
+            self._addresses = address_classes(nets)
+        self._nets = nets
+        self._port_names = frozenset(_port_names(resources))
+        self._known_ports: dict[str, frozenset[tuple[int, int]]] = {}
+        self._compiled: dict[_PolicyKey, _Compiled] = {}
+        if carried is not None and carried.tables is self._tables:
+            self._compiled = {key: each for key, each in carried.compiled.items() if not _has_names(each[0])}
         self._traces: list[Trace] = []
         self._trace_ids: dict[Trace, int] = {}
-        self._memo: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._actions: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
+        self._take_in_classes()
+        self._build()
 
     @property
     def traces(self) -> Sequence[Trace]:
@@ -65,27 +119,18 @@ class PolicySet:
 
     def with_resources(self, resources: Resources) -> PolicySet:
         """The policy set of changed resources; what didn't change is not compiled again."""
-        return PolicySet(resources)
+        carried = Carried(
+            self.resources, self._tables, self._classes, self._addresses, self._nets, self._compiled, self._live
+        )
+        return PolicySet(resources, carried)
 
     def endpoint_class(self, endpoint: Endpoint) -> int:
         """The number of the endpoint's class; endpoints that no policy could tell apart share it."""
-        key = (
-            endpoint.kind,
-            endpoint.namespace,
-            endpoint.service_account,
-            frozenset(endpoint.labels.items()),
-            endpoint.named_ports,
-            endpoint.name if endpoint.kind == "hep" else "",
-        )
-        found = self._classes.get(key)
-        if found is None:
-            found = self._classes[key] = len(self._endpoints)
-            self._endpoints.append(endpoint)
-        return found
+        return self._classes.number(endpoint)
 
     def endpoint_classes(self, endpoints: Iterable[Endpoint]) -> NDArray[np.int32]:
         """``endpoint_class`` of many, int32[n]."""
-        return np.fromiter((self.endpoint_class(endpoint) for endpoint in endpoints), dtype=np.int32)
+        return np.fromiter((self._classes.number(endpoint) for endpoint in endpoints), dtype=np.int32)
 
     def sides(
         self, endpoint_class: NDArray[np.int32], hi: NDArray[np.uint64], lo: NDArray[np.uint64]
@@ -103,36 +148,215 @@ class PolicySet:
         src_port: NDArray[np.uint16],
         dst_port: NDArray[np.uint16],
     ) -> Judgement:
-        """Judge n flows; ``dst_side`` is the backend after destination translation."""
-        rows = np.stack([np.asarray(each, dtype=np.int64) for each in (src_side, dst_side, proto, src_port, dst_port)])
-        pairs = np.array([self._judge_one(tuple(row)) for row in rows.T.tolist()], dtype=np.int32).reshape(-1, 2)
-        actions = np.array(
-            [*(ALLOW if t.action == "allow" else DENY for t in self._traces), NOT_JUDGED], dtype=np.uint8
-        )
-        return Judgement(actions[pairs[:, 0]], actions[pairs[:, 1]], pairs[:, 0].copy(), pairs[:, 1].copy())
+        """Judge n flows; ``dst_side`` is the backend after destination translation.
 
-    def _judge_one(self, row: tuple[int, ...]) -> tuple[int, int]:
-        found = self._memo.get(row)
+        Best with distinct flows: group first, judge the groups, gather the answers.
+        """
+        if self._take_in_classes():
+            self._build()
+        src, dst = np.asarray(src_side, dtype=np.int64), np.asarray(dst_side, dtype=np.int64)
+        proto_port = (np.asarray(proto, dtype=np.int64) << 16) | np.asarray(dst_port, dtype=np.int64)
+        ports = np.asarray(src_port, dtype=np.int64)
+        egress = self._judge(self._egress, src, src, dst, proto_port, ports)
+        ingress = self._judge(self._ingress, dst, src, dst, proto_port, ports)
+        if len(self._actions) != len(self._traces) + 1:
+            # The last entry is what -1 picks.
+            verdicts = [ALLOW if trace.action == "allow" else DENY for trace in self._traces]
+            self._actions = np.array([*verdicts, NOT_JUDGED], dtype=np.uint8)
+        return Judgement(self._actions[egress], self._actions[ingress], egress, ingress)
+
+    def _judge(
+        self,
+        direction: Direction,
+        owner_side: NDArray[np.int64],
+        src: NDArray[np.int64],
+        dst: NDArray[np.int64],
+        proto_port: NDArray[np.int64],
+        src_port: NDArray[np.int64],
+    ) -> NDArray[np.int32]:
+        owner = owner_side // len(self._addresses) - 1
+        # Class -1 picks the last entry, which is False.
+        ours = np.array([*(self._governed(each) for each in self._classes.endpoints), False])[owner]
+        traces = np.full(len(owner), NO_TRACE, dtype=np.int32)
+        if ours.all():
+            chosen: NDArray[np.int64] | slice = slice(None)
+        else:
+            chosen = np.flatnonzero(ours)
+            if not len(chosen):
+                return traces
+        if not len(owner):
+            return traces
+        enforced, pending = direction.judge(
+            owner[chosen], src[chosen], dst[chosen], proto_port[chosen], src_port[chosen]
+        )
+        span = int(pending.max()) + 1
+        keys = enforced * span + pending
+        distinct, inverse = np.unique(keys, return_inverse=True)
+        numbers = np.array(
+            [
+                self._trace_id(Trace(direction.path_hits(key // span), direction.path_hits(key % span)))
+                for key in distinct.tolist()
+            ],
+            dtype=np.int32,
+        )
+        traces[chosen] = numbers[inverse.reshape(-1)]
+        return traces
+
+    def _governed(self, endpoint: Endpoint) -> bool:
+        return endpoint.kind == "wep" or endpoint.name in self._host_endpoints
+
+    def _trace_id(self, trace: Trace) -> int:
+        found = self._trace_ids.get(trace)
         if found is None:
-            src, dst, proto, src_port, dst_port = row
-            flow = Flow(self._side(src), self._side(dst), proto, src_port, dst_port)
-            found = self._memo[row] = (
-                self._trace_id(self._scalar.trace(flow, EGRESS)),
-                self._trace_id(self._scalar.trace(flow, INGRESS)),
-            )
+            found = self._trace_ids[trace] = len(self._traces)
+            self._traces.append(trace)
         return found
 
-    def _side(self, side: int) -> Side:
-        owner, address = divmod(side, len(self._addresses))
-        return Side(address_text(self._addresses.example[address]), self._endpoints[owner - 1] if owner else None)
+    def _take_in_classes(self) -> bool:
+        """Take in the named ports and profiles of new classes; whether rules must be laid out anew for them."""
+        found: dict[str, set[tuple[int, int]]] = {}
+        known_lists = len(self._profile_lists)
+        for endpoint in self._classes.endpoints[len(self._profile_of) :]:
+            self._profile_of.append(self._profiles(endpoint))
+            for name, protocol, port in endpoint.named_ports:
+                if name in self._port_names and (protocol, port) not in self._known_ports.get(name, ()):
+                    found.setdefault(name, set()).add((protocol, port))
+        for name, pairs in found.items():
+            self._known_ports[name] = self._known_ports.get(name, frozenset()) | pairs
+        if found:
+            self._compiled = {key: each for key, each in self._compiled.items() if not _has_names(each[0])}
+        return bool(found) or len(self._profile_lists) != known_lists
 
-    def _trace_id(self, trace: Trace | None) -> int:
-        if trace is None:
-            return NO_TRACE
-        if trace not in self._trace_ids:
-            self._trace_ids[trace] = len(self._traces)
-            self._traces.append(trace)
-        return self._trace_ids[trace]
+    def _profiles(self, endpoint: Endpoint) -> tuple[int, Hit]:
+        """Which list of written profiles an endpoint has (-1: none), and the hit without a match there."""
+        names: list[str] = []
+        default = profile_hit(NO_MATCH, "deny", DEFAULT_RULE)
+        for name in profile_names(self.resources, endpoint):
+            if name in self._written:
+                names.append(name)
+            elif name.startswith("kns."):
+                default = profile_hit(name, "allow", 0)
+                break
+        if not names:
+            return -1, default
+        if tuple(names) not in self._profile_lists:
+            self._profile_lists.append(tuple(names))
+        return self._profile_lists.index(tuple(names)), default
+
+    def _build(self) -> None:
+        resources = self.resources
+        names = Names(self._known_ports, self._services, resources.domains)
+        tiers: dict[str, list[tuple[Tier, tuple[PolicyBits, ...]]]] = {EGRESS: [], INGRESS: []}
+        position = 0
+        compiled: dict[_PolicyKey, _Compiled] = {}
+        for ordered in ordered_tiers(resources):
+            members: dict[str, list[PolicyBits]] = {EGRESS: [], INGRESS: []}
+            for policy in ordered.policies:
+                key = (policy.kind, policy.namespace, policy.name)
+                each = self._compiled.get(key)
+                if each is None or (each[0] is not policy and each[0] != policy):
+                    each = self._compile(policy, names)
+                compiled[key] = each
+                if not policy.not_judged:
+                    for direction in policy.types:
+                        members[direction].append(PolicyBits(policy, each[1], position, each[2][direction]))
+                position += 1
+            for direction, found in members.items():
+                tiers[direction].append((ordered.tier, tuple(found)))
+        self._compiled = compiled
+        written = {profile.name: profile for profile in resources.profiles}
+        profiles = {
+            direction: tuple(
+                tuple(
+                    (name, bit)
+                    for name in lists
+                    if name in written
+                    for bit in rule_bits(_profile_rules(written[name], direction), None, self._tables, names)
+                )
+                for lists in self._profile_lists
+            )
+            for direction in (EGRESS, INGRESS)
+        }
+        reserve(self._tables)
+        self._live = self._live or len(self._tables.matchers)
+        masks = self._address_masks()
+        self._egress, self._ingress = (
+            Direction(
+                direction,
+                tiers[direction],
+                profiles[direction],
+                self._profile_of.__getitem__,
+                self._tables,
+                self._classes,
+                masks,
+            )
+            for direction in (EGRESS, INGRESS)
+        )
+
+    def _compile(self, policy: Policy, names: Names) -> _Compiled:
+        matcher = self._tables.matchers.number(policy_selector(policy))
+        bits = {
+            direction: rule_bits(policy.rules(direction), policy.namespace, self._tables, names)
+            for direction in policy.types
+        }
+        return policy, matcher, bits
+
+    def _address_masks(self) -> AddressMasks:
+        sets = self.resources.network_sets
+        columns = LabelColumns([network_set_labels(self.resources, each) for each in sets])
+        selected = np.zeros((len(self._tables.matchers), len(sets)), dtype=np.bool_)
+        if sets:
+            for row, node in enumerate(self._tables.matchers.values):
+                selected[row] = columns.select(node)
+        of_net: dict[str, list[int]] = {}
+        for number, each in enumerate(sets):
+            for net in each.nets:
+                of_net.setdefault(net, []).append(number)
+        covering = [
+            sorted({number for net in members for number in of_net.get(net, ())}) for members in self._addresses.members
+        ]
+        return AddressMasks(self._addresses, self._tables, selected, covering)
+
+
+def _shared(resources: Resources, carried: Carried | None) -> tuple[Tables, ClassTable]:
+    """The tables to build on: the previous set's where labels mean the same, else new ones with the same classes."""
+    if carried is not None:
+        old = carried.resources
+        same_labels = (
+            old.namespaces == resources.namespaces
+            and old.service_accounts == resources.service_accounts
+            and old.profiles == resources.profiles
+            and old.host_endpoints == resources.host_endpoints
+        )
+        # Tables keep what no rule needs any more; at some multiple of what was live they are built afresh.
+        if same_labels and len(carried.tables.matchers) <= _LEFT_OVER * max(carried.live, WORD):
+            return carried.tables, carried.classes
+    tables = Tables()
+    classes = ClassTable(resources, tables.matchers)
+    if carried is not None:
+        for endpoint in carried.classes.endpoints:
+            classes.number(endpoint)
+    return tables, classes
+
+
+def _profile_rules(profile: Profile, direction: str) -> tuple[Rule, ...]:
+    return profile.egress if direction == EGRESS else profile.ingress
+
+
+def _entities(policy: Policy | Profile) -> Iterable[EntityRule]:
+    for rule in (*policy.ingress, *policy.egress):
+        yield rule.source
+        yield rule.destination
+
+
+def _has_names(policy: Policy) -> bool:
+    """Whether the meaning of its rules depends on named ports, services or learnt domains."""
+    return any(
+        entity.service is not None
+        or entity.domains
+        or any(isinstance(port, str) for port in (*entity.ports, *entity.not_ports))
+        for entity in _entities(policy)
+    )
 
 
 def _nets(resources: Resources) -> Iterable[str]:
@@ -142,11 +366,15 @@ def _nets(resources: Resources) -> Iterable[str]:
         yield from nets
     governing: tuple[Policy | Profile, ...] = (*resources.policies, *resources.profiles)
     for policy in governing:
-        for rule in (*policy.ingress, *policy.egress):
-            for entity in (rule.source, rule.destination):
-                yield from _entity_nets(entity)
+        for entity in _entities(policy):
+            yield from entity.nets
+            yield from entity.not_nets
 
 
-def _entity_nets(entity: EntityRule) -> Iterable[str]:
-    yield from entity.nets
-    yield from entity.not_nets
+def _port_names(resources: Resources) -> Iterable[str]:
+    governing: tuple[Policy | Profile, ...] = (*resources.policies, *resources.profiles)
+    for policy in governing:
+        for entity in _entities(policy):
+            yield from (port for port in (*entity.ports, *entity.not_ports) if isinstance(port, str))
+    for service in resources.services:
+        yield from (target for _, _, _, target in service.ports if isinstance(target, str))

@@ -137,8 +137,8 @@ class ScalarJudge:
 
     def rule_matches(self, rule: Rule, namespace: str | None, flow: Flow) -> bool:
         """Whether all conditions of a rule hold."""
-        source = ipaddress.ip_address(flow.source.address)
-        if rule.ip_version is not None and source.version != rule.ip_version:
+        versions = {ipaddress.ip_address(side.address).version for side in (flow.source, flow.destination)}
+        if rule.ip_version is not None and versions != {rule.ip_version}:
             return False
         if rule.protocol is not None and flow.protocol != rule.protocol:
             return False

@@ -1,0 +1,210 @@
+"""Random clusters, policies and flows; small alphabets, so that things meet."""
+
+from __future__ import annotations
+
+import random
+
+from tierflow.policy import (
+    EGRESS,
+    INGRESS,
+    Endpoint,
+    EntityRule,
+    HostEndpoint,
+    Icmp,
+    NetworkSet,
+    Policy,
+    PortRange,
+    Profile,
+    Resources,
+    Rule,
+    Service,
+    ServiceName,
+    Tier,
+)
+
+NAMESPACES = ("red", "green", "blue")
+KEYS = ("app", "zone", "role")
+VALUES = ("a", "b", "ab", "ba")
+NETS = (
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.1.0/24",
+    "10.1.1.7/32",
+    "0.0.0.0/0",
+    "fd00::/8",
+    "fd00:1::/32",
+    "::/0",
+    "198.51.100.0/24",
+)
+ADDRESSES = (
+    "10.1.1.7",
+    "10.1.1.8",
+    "10.1.2.3",
+    "10.9.9.9",
+    "198.51.100.7",
+    "8.8.8.8",
+    "fd00:1::1",
+    "fd00:2::1",
+    "2001:db8::1",
+)
+PORTS = (0, 53, 80, 443, 8080, 65535)
+PORT_NAMES = ("http", "dns")
+PROTOCOLS = (6, 17, 132, 1, 58, 47)
+DOMAINS = {"api.example.com": ("198.51.100.7/32",), "www.example.org": ("2001:db8::1/128", "8.8.8.8/32")}
+
+
+class Maker:
+    """Makes random objects from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def labels(self) -> dict[str, str]:
+        return {key: self.random.choice(VALUES) for key in KEYS if self.chance(0.6)}
+
+    def selector(self, depth: int = 2) -> str:
+        pick = self.random.choice
+        if depth and self.chance(0.4):
+            inner = [self.selector(depth - 1) for _ in range(2)]
+            return pick([f"({inner[0]}) && ({inner[1]})", f"({inner[0]}) || ({inner[1]})", f"!({inner[0]})"])
+        key = pick([*KEYS, "missing"])
+        return pick(
+            [
+                f'{key} == "{pick(VALUES)}"',
+                f'{key} != "{pick(VALUES)}"',
+                f'{key} in {{"{pick(VALUES)}", "{pick(VALUES)}"}}',
+                f'{key} not in {{"{pick(VALUES)}"}}',
+                f"has({key})",
+                f"!has({key})",
+                f'{key} contains "a"',
+                f'{key} starts with "a"',
+                f'{key} ends with "b"',
+                "all()",
+                "global()",
+            ]
+        )
+
+    def ports(self) -> tuple[PortRange | str, ...]:
+        found: list[PortRange | str] = []
+        for _ in range(self.random.randint(1, 2)):
+            low = self.random.choice(PORTS)
+            high = self.random.choice([port for port in PORTS if port >= low])
+            found.append(self.random.choice([PortRange(low, high), self.random.choice(PORT_NAMES)]))
+        return tuple(found)
+
+    def nets(self) -> tuple[str, ...]:
+        return tuple(self.random.sample(NETS, self.random.randint(1, 2)))
+
+    def entity(self, *, ports: bool, service: bool, domains: bool) -> EntityRule:
+        if service and self.chance(0.08):
+            return EntityRule(service=ServiceName(self.random.choice(NAMESPACES), self.random.choice(["web", "none"])))
+        return EntityRule(
+            nets=self.nets() if self.chance(0.15) else (),
+            not_nets=self.nets() if self.chance(0.1) else (),
+            selector=self.selector() if self.chance(0.35) else "",
+            not_selector=self.selector(0) if self.chance(0.15) else "",
+            namespace_selector=self.random.choice(["all()", "global()", 'team == "a"', self.selector(0)])
+            if self.chance(0.2)
+            else "",
+            service_account_names=("one",) if self.chance(0.08) else (),
+            service_account_selector='tier == "a"' if self.chance(0.08) else "",
+            ports=self.ports() if ports and self.chance(0.35) else (),
+            not_ports=self.ports() if ports and self.chance(0.15) else (),
+            domains=("*.example.com",) if domains and self.chance(0.05) else (),
+        )
+
+    def icmp(self) -> Icmp:
+        kind = self.random.choice([None, 0, 8, 3])
+        return Icmp(kind, None if kind is None else self.random.choice([None, 0, 1]))
+
+    def rule(self, direction: str) -> Rule:
+        protocol = self.random.choice(PROTOCOLS) if self.chance(0.5) else None
+        ports = protocol in (6, 17, 132)
+        return Rule(
+            action=self.random.choice(["Allow", "Deny", "Pass", "Log"]),
+            protocol=protocol,
+            not_protocol=self.random.choice(PROTOCOLS) if self.chance(0.1) else None,
+            icmp=self.icmp() if protocol in (1, 58) and self.chance(0.5) else None,
+            not_icmp=self.icmp() if protocol in (1, 58) and self.chance(0.3) else None,
+            ip_version=self.random.choice([4, 6]) if self.chance(0.1) else None,
+            source=self.entity(ports=ports and self.chance(0.3), service=direction == INGRESS, domains=False),
+            destination=self.entity(ports=ports, service=direction == EGRESS, domains=direction == EGRESS),
+        )
+
+    def policy(self, index: int) -> Policy:
+        namespace = self.random.choice([None, *NAMESPACES])
+        staged = self.chance(0.25)
+        kind = ("Staged" if staged else "") + ("GlobalNetworkPolicy" if namespace is None else "NetworkPolicy")
+        return Policy(
+            kind=kind,
+            namespace=namespace,
+            name=f"p{index % 7}",
+            tier=self.random.choice(["first", "second", "default", "unwritten"]),
+            order=self.random.choice([None, 1.0, 2.0, 2.0, -3.5]),
+            selector=self.selector(1) if self.chance(0.5) else "",
+            namespace_selector=self.random.choice(["all()", 'team != "a"'])
+            if namespace is None and self.chance(0.2)
+            else "",
+            service_account_selector="has(tier)" if self.chance(0.1) else "",
+            types=self.random.choice([(INGRESS,), (EGRESS,), (INGRESS, EGRESS)]),
+            ingress=tuple(self.rule(INGRESS) for _ in range(self.random.randint(0, 4))),
+            egress=tuple(self.rule(EGRESS) for _ in range(self.random.randint(0, 4))),
+            staged=staged,
+            staged_action="Set" if staged else "",
+            not_judged="preDNAT" if self.chance(0.03) else "",
+        )
+
+    def profile(self, name: str) -> Profile:
+        return Profile(
+            name,
+            {"role": "ab"},
+            tuple(self.rule(INGRESS) for _ in range(2)),
+            tuple(self.rule(EGRESS) for _ in range(2)),
+        )
+
+    def resources(self) -> Resources:
+        policies = {}
+        for index in range(self.random.randint(0, 14)):
+            each = self.policy(index)
+            policies[each.kind, each.namespace, each.name] = each
+        return Resources(
+            tiers=(
+                Tier("first", self.random.choice([1.0, None, 5.0]), self.random.choice(["Deny", "Pass"])),
+                Tier("second", 5.0, self.random.choice(["Deny", "Pass"])),
+            ),
+            policies=tuple(policies.values()),
+            network_sets=tuple(
+                NetworkSet(self.random.choice([None, *NAMESPACES]), f"set{index}", self.labels(), self.nets())
+                for index in range(self.random.randint(0, 4))
+            ),
+            host_endpoints=(HostEndpoint("node-a", "node-a", {}, "*", (), ("written", "kns.red")),),
+            profiles=tuple(self.profile(name) for name in ("written", "kns.blue", "ksa.red.one") if self.chance(0.4)),
+            namespaces={"red": {"team": "a"}, "green": {"team": "b"}},
+            service_accounts={("red", "one"): {"tier": "a"}},
+            services=(
+                Service("red", "web", (("app", "a"),), (("h", 6, 80, "http"), ("d", 17, 53, 53))),
+                Service("green", "web", (), ()),
+            ),
+            domains=DOMAINS if self.chance(0.7) else {},
+        )
+
+    def endpoint(self, index: int) -> Endpoint:
+        if self.chance(0.15):
+            return Endpoint("hep", "", self.random.choice(["node-a", "node-b"]), self.labels())
+        ports = tuple(
+            (name, protocol, self.random.choice(PORTS))
+            for name in PORT_NAMES
+            for protocol in (6, 17)
+            if self.chance(0.4)
+        )
+        return Endpoint(
+            "wep",
+            self.random.choice(NAMESPACES),
+            f"pod{index}",
+            self.labels(),
+            self.random.choice(["", "one", "two"]),
+            ports,
+        )
