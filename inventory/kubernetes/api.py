@@ -1,4 +1,4 @@
-"""Requests to the Kubernetes API server: JSON in, JSON out, and every failure as one of five errors.
+"""Requests to the Kubernetes API server: JSON in, JSON out, and every failure as one of a few errors.
 
 Connection, TLS and credentials are the ``kubernetes`` client's; after a refused credential they are loaded afresh,
 which is how a rotated token is picked up.
@@ -35,6 +35,10 @@ class NotServed(TierflowError):
 
 class Conflict(TierflowError):
     """409: somebody else wrote first."""
+
+
+class Refused(TransientError):
+    """Any other status: the same request may be refused for ever."""
 
 
 class Forbidden(TierflowError):
@@ -122,8 +126,8 @@ class Api:
         if response.status == 401:
             self._reload(used)
             raise TransientError(f"{method} {path}: credentials refused (401): {message}")
-        by_status = {403: Forbidden, 404: NotServed, 409: Conflict, 410: Gone}
-        raise by_status.get(response.status, TransientError)(f"{method} {path}: {message}")
+        by_status = {403: Forbidden, 404: NotServed, 409: Conflict, 410: Gone, 429: TransientError, 503: TransientError}
+        raise by_status.get(response.status, Refused)(f"{method} {path}: {message}")
 
     @staticmethod
     def _send(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tierflow.inventory.versions import Versions
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.inventory import ObjectVersion
+    from tierflow.schemas.metrics import Metrics
 
 PROBE_EVERY_S: Final = 1.0
 SETTLE_NS: Final = 300_000_000
@@ -28,12 +29,16 @@ _MOST_EVENTS: Final = 10_000
 class KubernetesSource:
     """Watches a cluster on threads of its own; ``drain`` and the properties belong to one caller's thread."""
 
-    def __init__(self, api: Api, versions: Versions, clock: Clock, probe_every_s: float = PROBE_EVERY_S) -> None:
+    def __init__(
+        self, api: Api, versions: Versions, clock: Clock, live: Metrics, probe_every_s: float = PROBE_EVERY_S
+    ) -> None:
         """``versions`` is what has been published already; inert until ``start``."""
-        self._api, self._versions, self._clock, self._probe_every_s = api, versions, clock, probe_every_s
+        self._api, self._versions, self._clock, self._metrics = api, versions, clock, live
+        self._probe_every_s = probe_every_s
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._watches: dict[Kind, KindWatch] = {}
         self._listed: set[Kind] = set()
+        self._appeared_ns: dict[str, int] = {}
         self._expected: frozenset[Kind] | None = None
         self._stop = threading.Event()
         self._prober = threading.Thread(target=self._probe, name="probe", daemon=True)
@@ -87,11 +92,22 @@ class KubernetesSource:
             self.said.append(event.text)
             return []
         if isinstance(event, Changed):
-            each = event.reduced
-            if each.object is None:
-                return self._versions.drop(each.kind, each.key, now_ns=event.at_ns)
-            return self._versions.put(each.kind, each.key, each.object, began_ns=each.began_ns, now_ns=event.at_ns)
+            return self._take_change(event)
         return self._take_list(event)
+
+    def _take_change(self, event: Changed) -> list[ObjectVersion]:
+        each, began = event.reduced, event.reduced.began_ns
+        if event.what == "ADDED":
+            self._appeared_ns[each.key] = event.at_ns
+        appeared = self._appeared_ns.get(each.key)
+        if appeared is not None and began is not None:
+            # An object's own times are cut to seconds; it can't have begun before the watch saw it made.
+            began = max(began, appeared)
+        if event.what == "DELETED":
+            self._appeared_ns.pop(each.key, None)
+        if each.object is None:
+            return self._versions.drop(each.kind, each.key, now_ns=event.at_ns)
+        return self._versions.put(each.kind, each.key, each.object, began_ns=began, now_ns=event.at_ns)
 
     def _take_list(self, listed: Listed) -> list[ObjectVersion]:
         self._listed.add(listed.kind)
@@ -146,6 +162,8 @@ class KubernetesSource:
         for kind, version in served.items():
             watch = self._watches.get(kind)
             if watch is None or watch.ended:
-                self._watches[kind] = watch = KindWatch(kind, version, self._api, self._clock, self._events.put)
+                self._watches[kind] = watch = KindWatch(
+                    kind, version, self._api, self._clock, self._events.put, self._metrics
+                )
                 watch.start()
         self._expected = frozenset(served)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from tierflow.inventory.kubernetes.api import Forbidden, Gone, NotServed, lines
+from tierflow.inventory.kubernetes.api import Forbidden, Gone, NotServed, Refused, lines
 from tierflow.inventory.objects import MalformedObject, Reduced, object_key, reduce
+from tierflow.schemas import metrics
 from tierflow.schemas.errors import TransientError
 
 if TYPE_CHECKING:
@@ -29,6 +30,16 @@ SILENCE_S: Final = 120.0
 """A watch on which nothing came for so long is broken: bookmarks come once a minute."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 
+LISTS: Final = metrics.counter(
+    "tierflow_inventory_lists_total", "lists", "Complete lists of a kind read from the API server, and why.", "reason"
+)
+BREAKS: Final = metrics.counter(
+    "tierflow_inventory_watch_breaks_total", "breaks", "Watches that ended other than at their time.", "reason"
+)
+MALFORMED: Final = metrics.counter(
+    "tierflow_inventory_malformed_objects_total", "objects", "Objects that can't be used, by kind.", "kind"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -41,10 +52,17 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """One object is there or has changed; its ``object`` is None when it holds nothing (any more)."""
+    """One object is there or has changed; its ``object`` is None when it holds nothing (any more).
+
+    Attributes:
+        reduced: what it is now.
+        at_ns: when we learnt of it.
+        what: ``ADDED``, ``MODIFIED`` or ``DELETED``.
+    """
 
     reduced: Reduced
     at_ns: int
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +78,19 @@ Event = Listed | Changed | Said
 class KindWatch:
     """A thread that hands over events of one kind in the server's order."""
 
-    def __init__(self, kind: Kind, group_version: str, api: Api, clock: Clock, take: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        group_version: str,
+        api: Api,
+        clock: Clock,
+        take: Callable[[Event], None],
+        live: metrics.Metrics,
+    ) -> None:
         """Inert until ``start``; ``take`` is called on the watch's own thread."""
         self.kind = kind
         self.group_version = group_version
-        self._api, self._clock, self._take = api, clock, take
+        self._api, self._clock, self._take, self._metrics = api, clock, take, live
         root = "/api/v1" if group_version == "v1" else f"/apis/{group_version}"
         self._path = f"{root}/{kind.plural}"
         self._stop = threading.Event()
@@ -93,15 +119,17 @@ class KindWatch:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        version, delay = "", FIRST_DELAY_S
+        version, delay, reason = "", FIRST_DELAY_S, "start"
         while not self._stop.is_set():
             try:
                 if not version:
                     version = self._list()
+                    self._metrics.add(LISTS, reason=reason)
                 version = self._watch(version)
                 delay = FIRST_DELAY_S
             except Gone:
-                version = ""
+                version, reason = "", "gone"
+                self._metrics.add(BREAKS, reason=reason)
             except NotServed:
                 # The kind was removed, and its objects with it.
                 self._take(Listed(self.kind, (), self._clock.now_ns()))
@@ -109,12 +137,18 @@ class KindWatch:
                 return
             except _Interrupted as interrupted:
                 version, delay = interrupted.version, FIRST_DELAY_S
+                self._metrics.add(BREAKS, reason="connection")
                 self._wait(delay)
-            except (TransientError, Forbidden) as error:
-                if isinstance(error, Forbidden):
-                    self._say(f"{self._path}: {error}")
+            except Refused:
                 # A version that the server refuses would be refused again: begin with a list.
-                version = ""
+                version, reason = "", "refused"
+                self._metrics.add(BREAKS, reason=reason)
+                self._wait(delay)
+                delay = min(LONGEST_DELAY_S, delay * 2)
+            except (TransientError, Forbidden) as error:
+                # Out of reach, or a right or credential is missing: what we know holds, and we go on from there.
+                if isinstance(error, Forbidden):
+                    self._say(str(error))
                 self._wait(delay)
                 delay = min(LONGEST_DELAY_S, delay * 2)
             finally:
@@ -152,9 +186,9 @@ class KindWatch:
                 if self._stop.is_set():
                     break
                 version = self._event(orjson.loads(line)) or version
-        except TransientError as error:
-            raise _Interrupted(version) from error
-        except orjson.JSONDecodeError as error:
+        except Refused:
+            raise
+        except (TransientError, orjson.JSONDecodeError) as error:
             raise _Interrupted(version) from error
         finally:
             self._response = None
@@ -166,7 +200,7 @@ class KindWatch:
         if event.get("type") == "ERROR":
             if found.get("code") == 410:
                 raise Gone(str(found.get("message", "")))
-            raise TransientError(f"{self._path}: {found.get('message', found)}")
+            raise Refused(f"{self._path}: {found.get('message', found)}")
         at = self._clock.now_ns()
         if event.get("type") != "BOOKMARK":
             reduced = self._reduced(found)
@@ -174,7 +208,7 @@ class KindWatch:
             if reduced is None or event.get("type") == "DELETED":
                 key = object_key(self.kind, metadata.get("namespace") or "", metadata.get("name") or "")
                 reduced = Reduced(self.kind.becomes[0], key, None, None)
-            self._take(Changed(reduced, at))
+            self._take(Changed(reduced, at, event["type"]))
         return str((found.get("metadata") or {}).get("resourceVersion", ""))
 
     def _reduced(self, manifest: dict[str, Any]) -> Reduced | None:
@@ -184,6 +218,7 @@ class KindWatch:
             metadata = manifest.get("metadata")
             metadata = metadata if isinstance(metadata, dict) else {}
             name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
+            self._metrics.add(MALFORMED, kind=self.kind.name)
             self._take(Said(f"{self.kind.name} {name or '(no name)'}: {error}"))
             return None
 

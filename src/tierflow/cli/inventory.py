@@ -157,7 +157,7 @@ class _Run:
         renewing = asyncio.create_task(self._renew(held, stop, lost)) if held else None
         try:
             epoch = await self._take_over(versions)
-            source = KubernetesSource(api, versions, self._clock)
+            source = KubernetesSource(api, versions, self._clock, self._live)
             source.start()
             try:
                 await self._publish(_Cluster(source), versions, epoch + 1, stop, 0.0)
