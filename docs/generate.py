@@ -36,7 +36,7 @@ def settings_table() -> str:
         for parameter in found.params:
             if not isinstance(parameter, click.Option) or parameter.hidden:
                 continue
-            variable = f"`{parameter.envvar}`" if parameter.envvar else "–"
+            variable = f"`{parameter.envvar}`" if parameter.envvar else "-"
             lines.append(
                 f"| {' '.join(path)} | `{parameter.opts[-1]}` | {variable} | {_default(parameter)} "
                 f"| {_cell(parameter.help or '')} |"
@@ -49,7 +49,7 @@ def metrics_table() -> str:
     _import_everything()
     lines = ["| metric | kind | unit | labels | what it counts |", "| --- | --- | --- | --- | --- |"]
     for spec in catalogue():
-        labels = ", ".join(f"`{label}`" for label in spec.labels) or "–"
+        labels = ", ".join(f"`{label}`" for label in spec.labels) or "-"
         lines.append(f"| `{spec.name}` | {spec.kind} | {spec.unit} | {labels} | {_cell(spec.help)} |")
     return "\n".join(lines)
 
@@ -99,10 +99,10 @@ def _commands(found: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tup
 def _default(option: click.Option) -> str:
     value = option.default
     if callable(value) or isinstance(option.show_default, str):
-        return _cell(option.show_default) if isinstance(option.show_default, str) else "–"
+        return _cell(option.show_default) if isinstance(option.show_default, str) else "-"
     # Click marks an absent default by a sentinel of its own.
     if value is None or type(value).__name__ == "Sentinel":
-        return "–"
+        return "-"
     return f"`{value}`" if str(value) else '`""`'
 
 

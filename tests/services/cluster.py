@@ -200,6 +200,28 @@ class Cluster:
             os.kill(int(child), 9)
         process.wait(timeout=30)
 
+    def restart_node(self) -> None:
+        """Kill kubelet and containerd as a crash would, then start them as a service manager would: until they stay."""
+        for name in ("kubelet", "containerd"):
+            self.kill(name)
+        self.run("containerd")
+        self.wait("containerd", lambda: self._ctr("version").returncode == 0)
+        self.run("kubelet")
+
+        def healthy() -> bool:
+            # It ends at once while containerd is still looking through its containers.
+            if self._processes["kubelet"].poll() is not None:
+                self.run("kubelet")
+            question = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:10248/healthz', timeout=2)"
+            return self.inside(sys.executable, "-c", question, check=False).returncode == 0
+
+        deadline = time.monotonic() + 120
+        while not healthy():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the kubelet did not come back: {self.last_lines('kubelet')}")
+            time.sleep(0.5)
+        self.wait("the node", self.node_is_ready)
+
     def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 120) -> None:
         """Return when the condition holds; a part that ended or the time-out raises with the last lines of its log."""
         deadline = time.monotonic() + timeout_s
