@@ -61,8 +61,9 @@ interface Half {
 
 /** Least share of the circle for one end: a thin flow stays visible, and is drawn wider than its volume. */
 export const LEAST_SHARE = 0.0012;
-/** Share of the circle that a zoomed selection fills. */
-const ZOOM_SHARE = 0.88;
+/** Shares of the circle that a zoomed selection fills, and the far ends of its flows. */
+const ZOOM_SHARE = 0.78;
+const FAR_SHARE = 0.16;
 const GAP = 0.012;
 
 /**
@@ -147,18 +148,30 @@ function weigh(flows: readonly Flow[], measure: Measure, zoom: Selection): Half[
   return halves;
 }
 
+/** Weights under a zoom: the chosen ends fill the circle, their flows' far ends and all else keep slivers of it. */
 function magnify(halves: readonly Half[], zoom: Selection): void {
-  const inside = halves.filter((half) => selects(zoom, half.flow));
-  const sum = (of: readonly Half[]): number => of.reduce((total, half) => total + half.weight, 0);
-  const chosen = sum(inside);
-  const rest = sum(halves) - chosen;
-  if (chosen === 0 || rest === 0) return;
-  const within = new Set(inside);
-  // Inside a zoom the small ones are raised again, or a big flow would hide what the reader zoomed in for.
-  const least = chosen * Math.min(0.008, 0.5 / inside.length);
-  let raised = 0;
-  for (const half of inside) raised += half.weight = Math.max(half.weight, least);
-  for (const half of halves) half.weight *= within.has(half) ? ZOOM_SHARE / raised : (1 - ZOOM_SHARE) / rest;
+  const own: Half[] = [];
+  const far: Half[] = [];
+  const rest: Half[] = [];
+  for (const half of halves) {
+    if (!selects(zoom, half.flow)) rest.push(half);
+    else (isEnd(zoom, half) ? own : far).push(half);
+  }
+  // Inside a zoom small flows are raised, or a big one would hide what the reader zoomed in for.
+  const least = (own.reduce((sum, half) => sum + half.weight, 0) / Math.max(1, own.length)) * 0.15;
+  for (const half of own) half.weight = Math.max(half.weight, least);
+  const parts = ([[own, ZOOM_SHARE], [far, FAR_SHARE], [rest, 1 - ZOOM_SHARE - FAR_SHARE]] as const).filter(([part]) => part.length > 0);
+  for (const [part, share] of parts) {
+    const sum = part.reduce((total, half) => total + half.weight, 0) || 1;
+    for (const half of part) half.weight *= share / sum;
+  }
+}
+
+function isEnd(zoom: Selection, half: Half): boolean {
+  if (zoom.flow !== "") return true;
+  if (zoom.name !== "") return half.mine === zoom.name;
+  const end = half.side === "source" ? half.flow.source : half.flow.dest;
+  return zoom.namespace === "" || end.namespace === zoom.namespace;
 }
 
 /** The rings part-way from one layout to the next; what is new opens where it stands, what is gone is left out. */
