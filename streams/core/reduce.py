@@ -155,7 +155,7 @@ def reduce_records(
     head = words[first]
     for position, name in enumerate(("src_hi", "src_lo", "dst_hi", "dst_lo", "nat_dst_hi", "nat_dst_lo")):
         rows[name] = head[:, position]
-    rows["at_ns"] = head[:, 6]
+    rows["at_ns"] = np.minimum.reduceat(words[:, 6][order], starts)
     rows["src_port"] = (head[:, 11] >> _S32) & np.uint64(0xFFFF) if keep_source_ports else 0
     rows["dst_port"] = head[:, 11] >> _S48
     rows["nat_dst_port"] = head[:, 12] & np.uint64(0xFFFF)

@@ -22,6 +22,9 @@ BOOTS_KEPT: Final = 4
 MISSING_KEPT: Final = 4096
 """Missing sequence numbers of a run that may still arrive and be taken for what they are."""
 
+REORDERED: Final = 16
+"""Batches before the first one seen of a run that are taken as overtaken by it, not as seen before."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
@@ -251,7 +254,8 @@ class Partition:
                         f"{old.hex()}/{header.boot_id.hex()}", None, None, None, None,
                     )
                 )  # fmt: skip
-            node.runs[header.boot_id] = Run(header.sequence + 1)
+            earlier = range(max(0, header.sequence - REORDERED), header.sequence)
+            node.runs[header.boot_id] = Run(header.sequence + 1, set(earlier))
             while len(node.runs) > BOOTS_KEPT:
                 node.runs.popitem(last=False)
             return True
