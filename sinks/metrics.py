@@ -17,3 +17,14 @@ FAILURES: Final = counter("tierflow_sink_failures_total", "writes", "Writes that
 LAG: Final = gauge(
     "tierflow_sink_lag_messages", "messages", "Messages between the sink's position and the end.", "topic"
 )
+RETRIES: Final = counter("tierflow_sink_retries_total", "retries", "Writes that were tried again, by cause.", "cause")
+STORE_UP: Final = gauge(
+    "tierflow_sink_store_up", "bool", "1 while the store takes documents, 0 while the sink waits for it."
+)
+PENDING_BYTES: Final = gauge(
+    "tierflow_sink_pending_bytes", "bytes", "Bytes of documents read from Kafka and not yet in the store."
+)
+FORGOTTEN: Final = counter("tierflow_sink_forgotten_indices_total", "indices", "Indices deleted by retention.")
+REPEATED: Final = counter(
+    "tierflow_sink_repeated_documents_total", "documents", "Documents that came again and were in the store already."
+)

@@ -195,22 +195,3 @@ class ElasticsearchWriter:
 def _reasons(cause: dict[str, Any]) -> str:
     inner = cause.get("caused_by") or {}
     return f"{cause.get('reason', '')} {inner.get('reason', '')}".strip()
-
-
-def write_until_taken(
-    writer: ElasticsearchWriter,
-    documents: Sequence[Document],
-    retried: Callable[[str], None],
-    random: Callable[[], float],
-    retry: Retry,
-    stopped: Callable[[float], bool],
-) -> Written | None:
-    """Write, waiting out whatever passes; None when ``stopped``, which waits for a pause, says to give up."""
-    pauses = retry.pauses(random)
-    while True:
-        try:
-            return writer.write(documents, retried)
-        except TransientError:
-            retried("waited")
-            if stopped(next(pauses)):
-                return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -118,10 +119,6 @@ class Elasticsearch:
             for path in (self.folder, *self.folder.rglob("*")):
                 if not path.is_symlink() and (self.folder / "home") not in path.parents:
                     os.chown(path, NOBODY, NOBODY)
-            for parent in (self.folder, *self.folder.parents):
-                if parent == Path(tempfile.gettempdir()):
-                    break
-                parent.chmod(parent.stat().st_mode | 0o755)
 
     def wait(self) -> None:
         """Return when it answers; what it wrote is in the error where it doesn't."""
@@ -163,14 +160,24 @@ def _link(source: str, destination: str) -> str:
     return destination
 
 
-@pytest.fixture(scope="session")
-def elasticsearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
-    """A node that lives as long as the test session; tests use index names of their own."""
-    if not (HOME / "lib").is_dir():
+@contextlib.contextmanager
+def started(settings: Mapping[str, str] | None = None) -> Iterator[Elasticsearch]:
+    """A node of one's own, gone with its data at the end."""
+    if not (HOME / "lib").is_dir() or java_home() is None:
         absent(f"no Elasticsearch {VERSION}: `make services` fetches it")
-    node = Elasticsearch(tmp_path_factory.mktemp("elasticsearch"))
-    node.start()
-    try:
+    # Not below pytest's folder, which nobody but its owner may enter: Elasticsearch runs as another user.
+    with tempfile.TemporaryDirectory(prefix="tierflow-elasticsearch-", ignore_cleanup_errors=True) as folder:
+        node = Elasticsearch(Path(folder), settings or {})
+        try:
+            node.start()
+            yield node
+        finally:
+            if node.process is not None:
+                node.kill()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch() -> Iterator[Elasticsearch]:
+    """A node that lives as long as the test session; tests use index names of their own."""
+    with started() as node:
         yield node
-    finally:
-        node.kill()

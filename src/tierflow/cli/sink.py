@@ -18,6 +18,7 @@ from prometheus_client import start_http_server
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.sink_elasticsearch import command as elasticsearch_command
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import default_address
 from tierflow.schemas.clock import NS_PER_S, SystemClock
@@ -39,6 +40,9 @@ RETENTION_CHECK_S = 60.0
 @click.group("sink")
 def command() -> None:
     """Write flow logs and policy counters to a store."""
+
+
+command.add_command(elasticsearch_command)
 
 
 @command.command("duckdb")

@@ -1,0 +1,210 @@
+"""The Faust app of the Elasticsearch sink: one agent over the documents' topics, and what runs beside it.
+
+Faust shares the partitions among the sinks of a group and commits what is acknowledged; the DuckDB sink needs neither,
+as one process owns its file and keeps the positions in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from tierflow.schemas import topics
+from tierflow.schemas.admin import ensure_topics
+from tierflow.schemas.clock import NS_PER_S
+from tierflow.schemas.errors import TierflowError, TransientError
+from tierflow.sinks import metrics as counted
+from tierflow.sinks.elasticsearch.sink import KIND_OF, ElasticsearchSink, SinkSettings
+from tierflow.sinks.elasticsearch.writer import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tierflow.schemas.clock import Clock
+    from tierflow.schemas.metrics import Metrics
+    from tierflow.sinks.elasticsearch.indices import IndexNames
+    from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
+
+with warnings.catch_warnings():
+    # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
+    warnings.simplefilter("ignore")
+    import faust
+    from faust.auth import SASLCredentials, SSLCredentials
+
+_LOG = logging.getLogger(__name__)
+
+FORGET_EVERY_S: Final = 3600.0
+LAST_LOAD_S: Final = 3.0
+"""How long the last load may take after the signal; what isn't acknowledged comes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """One sink process.
+
+    Attributes:
+        kafka: ``host:port`` of the brokers.
+        group: consumer group; sinks of one group share the partitions.
+        topic_prefix: put before each topic's name.
+        session_timeout_s: after which a dead sink's partitions go to others.
+        keep_days: whole days kept.
+        shards: primary shards of an index.
+        replicas: replicas of an index.
+        client: TLS and SASL arguments of aiokafka.
+    """
+
+    kafka: str
+    group: str = "tierflow-sink-elasticsearch"
+    topic_prefix: str = ""
+    session_timeout_s: int = 10
+    keep_days: int = 8
+    shards: int = 1
+    replicas: int = 1
+    sink: SinkSettings = field(default_factory=SinkSettings)
+    client: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_app(settings: AppSettings, sink: ElasticsearchSink, datadir: str) -> faust.App:
+    """The app: its agent hands every event to the sink, which acknowledges it later."""
+    app = faust.App(
+        settings.group,
+        broker=f"kafka://{settings.kafka}",
+        broker_credentials=_credentials(settings.client),
+        store="memory://",
+        datadir=datadir,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=max(1, settings.session_timeout_s // 4),
+        broker_commit_interval=0.5,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=1 << 20,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=256,
+        key_serializer="raw",
+        value_serializer="raw",
+        autodiscover=False,
+    )
+    names = [settings.topic_prefix + name for name in KIND_OF]
+    channel = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    async def index(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await sink.take(event)
+
+    app.agent(channel, name="tierflow.sinks.elasticsearch")(index)
+    return app
+
+
+async def run(
+    settings: AppSettings,
+    writer: ElasticsearchWriter,
+    names: IndexNames,
+    clock: Clock,
+    metrics: Metrics,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+) -> None:
+    """Fill Elasticsearch until ``stop`` is set; calls ``ready`` when it reads.
+
+    Raises:
+        TierflowError: the store or the broker refuses for good.
+    """
+    if not await _prepared(settings, writer, metrics, stop):
+        return
+    await ensure_topics(
+        settings.kafka, [each.with_prefix(settings.topic_prefix) for each in topics.ALL], **settings.client
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", **settings.client)
+    dead = topics.DEAD_LETTER.with_prefix(settings.topic_prefix).name
+    sink = ElasticsearchSink(
+        writer,
+        names,
+        lambda key, value: producer.send_and_wait(dead, value, key=key),
+        clock,
+        metrics,
+        random.random,
+        settings.sink,
+        settings.topic_prefix,
+    )
+    await producer.start()
+    with tempfile.TemporaryDirectory(prefix="tierflow-sink-") as datadir:
+        app = build_app(settings, sink, datadir)
+        tasks = [
+            asyncio.create_task(sink.run(stop)),
+            asyncio.create_task(_forget(settings, writer, clock, metrics, stop)),
+        ]
+        waiting = asyncio.create_task(stop.wait())
+        try:
+            app.finalize()
+            await app.start()
+            ready()
+            await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            stop.set()
+            # What is being written is finished and acknowledged before the app goes.
+            for task in tasks:
+                await asyncio.wait_for(task, LAST_LOAD_S)
+        finally:
+            stop.set()
+            waiting.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, waiting, return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(app.stop(), 3)
+            await producer.stop()
+
+
+async def _prepared(settings: AppSettings, writer: ElasticsearchWriter, metrics: Metrics, stop: asyncio.Event) -> bool:
+    """Put the templates, waiting for a cluster that doesn't answer yet; False when stopped meanwhile."""
+    pauses = Retry().pauses(random.random)
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(writer.prepare, shards=settings.shards, replicas=settings.replicas)
+        except TransientError as error:
+            pause = next(pauses)
+            metrics.set(counted.STORE_UP, 0)
+            _LOG.warning("%s; trying again in %.1f s", error, pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+        else:
+            metrics.set(counted.STORE_UP, 1)
+            return True
+    return False
+
+
+async def _forget(
+    settings: AppSettings, writer: ElasticsearchWriter, clock: Clock, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    while not stop.is_set():
+        try:
+            gone = await asyncio.to_thread(writer.forget, clock.now_ns() // NS_PER_S, settings.keep_days)
+            if gone:
+                metrics.add(counted.FORGOTTEN, len(gone))
+                _LOG.info("retention: deleted %s", ", ".join(gone))
+        except TierflowError as error:
+            _LOG.warning("retention: %s", error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), FORGET_EVERY_S)
+
+
+def _credentials(client: Mapping[str, Any]) -> Any:
+    """Faust's form of aiokafka's TLS and SASL arguments; None for neither."""
+    protocol = client.get("security_protocol", "PLAINTEXT")
+    if protocol.startswith("SASL"):
+        return SASLCredentials(
+            mechanism=client["sasl_mechanism"],
+            username=client["sasl_plain_username"],
+            password=client["sasl_plain_password"],
+            ssl_context=client.get("ssl_context"),
+        )
+    return SSLCredentials(client["ssl_context"]) if protocol == "SSL" else None

@@ -1,0 +1,221 @@
+"""From events to bulks: bounded buffering, waiting out a store that can't take more, acknowledging what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import orjson
+
+from tierflow.schemas import topics
+from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError, UnavailableError
+from tierflow.sinks import metrics as counted
+from tierflow.sinks.documents import flatten, nest
+from tierflow.sinks.elasticsearch.indices import FLOWS, KINDS, LOSSES, POLICY_COUNTERS, IndexNames
+from tierflow.sinks.elasticsearch.writer import Document, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tierflow.schemas.clock import Clock
+    from tierflow.schemas.metrics import Metrics
+    from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter, Written
+
+_LOG = logging.getLogger(__name__)
+
+KIND_OF: Final = {
+    topics.FLOWS_LOGS.name: FLOWS,
+    topics.POLICY_COUNTERS.name: POLICY_COUNTERS,
+    topics.FLOWS_LOSS.name: LOSSES,
+}
+"""What each topic's documents are, by the topic's name without a prefix."""
+DEAD_LETTER_BYTES: Final = 65_536
+
+
+class Event(Protocol):
+    """A Kafka message as Faust hands it over; acknowledging lets its offset be committed."""
+
+    message: Any
+
+    def ack(self) -> bool:
+        """Acknowledge."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSettings:
+    """How the sink buffers and judges.
+
+    Attributes:
+        max_documents: of one load.
+        max_pending_bytes: read and not yet stored; past it reading stops, so that the rest waits in Kafka.
+        linger_s: how long a load waits for more.
+        rejected_ratio: of a load of at least ``judged`` documents; past it the sink stops instead of draining the
+            topic into dead letters.
+        judged: fewest documents whose ratio means something.
+    """
+
+    max_documents: int = 5_000
+    max_pending_bytes: int = 16 << 20
+    linger_s: float = 0.5
+    rejected_ratio: float = 0.5
+    judged: int = 100
+    retry: Retry = field(default_factory=Retry)
+
+
+class ElasticsearchSink:
+    """Takes events, stores their documents, and acknowledges each event when its document is in or refused for good.
+
+    Args:
+        writer: of the store.
+        names: of its indices.
+        send_dead_letter: returns when the broker has the letter.
+        clock: for the time of a dead letter.
+        metrics: where things are counted.
+        random: from 0 to 1, for jitter.
+        prefix: of the topics' names.
+    """
+
+    def __init__(
+        self,
+        writer: ElasticsearchWriter,
+        names: IndexNames,
+        send_dead_letter: Callable[[bytes, bytes], Awaitable[object]],
+        clock: Clock,
+        metrics: Metrics,
+        random: Callable[[], float],
+        settings: SinkSettings | None = None,
+        prefix: str = "",
+    ) -> None:
+        self._writer, self._names, self._send = writer, names, send_dead_letter
+        self._clock, self._metrics, self._random = clock, metrics, random
+        self._settings = settings or SinkSettings()
+        self._prefix = prefix
+        self._waiting: deque[Event] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def take(self, event: Event) -> None:
+        """Hold an event until there is room for more."""
+        self._waiting.append(event)
+        self._bytes += len(event.message.value or b"")
+        if self._bytes >= self._settings.max_pending_bytes:
+            self._room.clear()
+        self._arrived.set()
+        await self._room.wait()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Store what arrives until ``stop`` is set.
+
+        Raises:
+            UnavailableError: the store refuses for good, or refuses most of what arrives; nothing is lost by that.
+        """
+        while not stop.is_set():
+            self._metrics.set(counted.PENDING_BYTES, self._bytes)
+            if not self._waiting:
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), self._settings.linger_s)
+                continue
+            if len(self._waiting) < self._settings.max_documents and self._room.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self._settings.linger_s)
+            load = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_documents))]
+            if not await self._store(load, stop):
+                return
+            self._bytes -= sum(len(event.message.value or b"") for event in load)
+            if self._bytes < self._settings.max_pending_bytes:
+                self._room.set()
+
+    async def _store(self, load: Sequence[Event], stop: asyncio.Event) -> bool:
+        documents: list[Document] = []
+        of_document: list[Event] = []
+        rejected: list[tuple[Event, str, str]] = []
+        for event in load:
+            try:
+                documents.append(self._document(event))
+                of_document.append(event)
+            except RejectedRecord as error:
+                rejected.append((event, error.reason, error.detail))
+        written = await self._until_taken(documents, stop)
+        if written is None:
+            return False
+        rejected += [(of_document[refusal.position], RejectReason.STORE, refusal.detail) for refusal in written.refused]
+        if len(load) >= self._settings.judged and len(rejected) > self._settings.rejected_ratio * len(load):
+            raise UnavailableError(
+                f"{len(rejected)} of {len(load)} documents refused ({rejected[-1][2]}); "
+                "stopped before more go to the dead-letter topic: is another version writing, or another mapping there?"
+            )
+        # Dead letters before the acknowledgement: after a crash in between they come twice, never not at all.
+        for event, reason, detail in rejected:
+            await self._send(event.message.topic.encode(), self._letter(event, reason, detail))
+        for event in load:
+            event.ack()
+        self._count(load, rejected, written)
+        return True
+
+    async def _until_taken(self, documents: Sequence[Document], stop: asyncio.Event) -> Written | None:
+        pauses = self._settings.retry.pauses(self._random)
+        while True:
+            try:
+                written = await asyncio.to_thread(self._writer.write, documents, self._retried)
+            except TransientError as error:
+                pause = next(pauses)
+                self._metrics.set(counted.STORE_UP, 0)
+                self._metrics.add(counted.FAILURES)
+                _LOG.warning("%s; trying again in %.1f s", error, pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+                    return None
+            else:
+                self._metrics.set(counted.STORE_UP, 1)
+                return written
+
+    def _retried(self, cause: str) -> None:
+        self._metrics.add(counted.RETRIES, cause=cause)
+
+    def _document(self, event: Event) -> Document:
+        kind = KIND_OF[event.message.topic.removeprefix(self._prefix)]
+        try:
+            parsed = orjson.loads(event.message.value or b"")
+        except orjson.JSONDecodeError as error:
+            raise RejectedRecord(RejectReason.BAD_JSON, str(error)) from error
+        flat = flatten(parsed, KINDS[kind])
+        index = self._names.of(kind, flat["cluster"], flat["start_time"])
+        return Document(kind, index, flat["id"], orjson.dumps(nest(flat)))
+
+    def _count(self, load: Sequence[Event], rejected: Sequence[tuple[Event, str, str]], written: Written) -> None:
+        by_topic: dict[str, int] = {}
+        for event in load:
+            by_topic[event.message.topic] = by_topic.get(event.message.topic, 0) + 1
+        for event, _, _ in rejected:
+            by_topic[event.message.topic] -= 1
+            self._metrics.add(counted.DOCUMENTS, topic=event.message.topic, result="rejected")
+        for topic, stored in by_topic.items():
+            self._metrics.add(counted.DOCUMENTS, stored, topic=topic, result="stored")
+        if written.repeated:
+            self._metrics.add(counted.REPEATED, written.repeated)
+
+    def _letter(self, event: Event, reason: str, detail: str) -> bytes:
+        message, value = event.message, event.message.value or b""
+        return orjson.dumps(
+            {
+                "time_ms": self._clock.now_ns() // 1_000_000,
+                "stage": "sink",
+                "topic": message.topic,
+                "partition": message.partition,
+                "offset": message.offset,
+                "key": None if message.key is None else message.key.decode(errors="replace"),
+                "reason": reason,
+                "detail": detail,
+                "value_base64": base64.b64encode(value[:DEAD_LETTER_BYTES]).decode(),
+                "value_bytes": len(value),
+            }
+        )

@@ -1,0 +1,76 @@
+"""How to reach Elasticsearch: settings that sink, flows, console and kibana share."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tierflow.cli.settings import setting
+from tierflow.schemas.errors import ConfigurationError
+from tierflow.sinks.elasticsearch.indices import DEFAULT_NAMES, UPSTREAM_NAMES
+
+if TYPE_CHECKING:
+    from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
+
+DEFAULT_URL = "http://127.0.0.1:9200"
+
+
+def elasticsearch_settings(function: Any) -> Any:
+    """The settings; the command receives ``elasticsearch`` (None without a URL) and ``elasticsearch_index``."""
+
+    @setting("--elasticsearch", metavar="URL", default=None, help="https://HOST:PORT of Elasticsearch 8 or 9.")
+    @setting(
+        "--elasticsearch-ca-file", type=click.Path(path_type=Path), default=None, help="Authority of its certificate."
+    )
+    @setting("--elasticsearch-username", default=None, help="User, for basic authentication.")
+    @setting("--elasticsearch-password", default=None, help="Its password; better by the variable or the file.")
+    @setting("--elasticsearch-password-file", type=click.Path(path_type=Path), default=None, help="Holds the password.")
+    @setting("--elasticsearch-api-key", default=None, help="Encoded API key; better by the variable or the file.")
+    @setting("--elasticsearch-api-key-file", type=click.Path(path_type=Path), default=None, help="Holds the API key.")
+    @setting(
+        "--elasticsearch-index",
+        default=DEFAULT_NAMES,
+        help=f"Names of indices; upstream's pattern is {UPSTREAM_NAMES}.",
+    )
+    @functools.wraps(function)
+    def with_elasticsearch(
+        *arguments: Any,
+        elasticsearch: str | None,
+        elasticsearch_ca_file: Path | None,
+        elasticsearch_username: str | None,
+        elasticsearch_password: str | None,
+        elasticsearch_password_file: Path | None,
+        elasticsearch_api_key: str | None,
+        elasticsearch_api_key_file: Path | None,
+        **options: Any,
+    ) -> Any:
+        from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
+
+        password = _secret("--elasticsearch-password", elasticsearch_password, elasticsearch_password_file)
+        api_key = _secret("--elasticsearch-api-key", elasticsearch_api_key, elasticsearch_api_key_file)
+        found: ElasticsearchSettings | None = None
+        if elasticsearch is not None:
+            found = ElasticsearchSettings(
+                elasticsearch, elasticsearch_ca_file, elasticsearch_username, password, api_key
+            )
+        return function(*arguments, elasticsearch=found, **options)
+
+    return with_elasticsearch
+
+
+def _secret(flag: str, given: str | None, path: Path | None) -> str | None:
+    if path is None:
+        # An empty variable is how a chart says that there is none.
+        return given or None
+    if given:
+        raise ConfigurationError(f"{flag} and {flag}-file exclude each other")
+    try:
+        content = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{flag}-file {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+    if not content:
+        raise ConfigurationError(f"{flag}-file {path}: the file is empty")
+    return content

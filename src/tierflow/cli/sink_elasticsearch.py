@@ -1,0 +1,100 @@
+"""``tierflow sink elasticsearch``: fill Elasticsearch from Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import click
+from prometheus_client import start_http_server
+
+from tierflow.cli.broker import wait_for_broker
+from tierflow.cli.elasticsearch import DEFAULT_URL, elasticsearch_settings
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.settings import kafka_setting, setting
+from tierflow.schemas.clock import SystemClock
+from tierflow.schemas.errors import ConfigurationError
+from tierflow.schemas.metrics import Metrics
+
+if TYPE_CHECKING:
+    from tierflow.sinks.elasticsearch.app import AppSettings
+    from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
+
+
+@click.command("elasticsearch")
+@kafka_setting
+@kafka_security
+@elasticsearch_settings
+@setting("--retention-days", type=click.IntRange(1, 3650), default=8, help="Whole days kept; older indices go.")
+@setting("--shards", type=click.IntRange(1, 1024), default=1, help="Primary shards of an index.")
+@setting("--replicas", type=click.IntRange(0, 16), default=1, help="Replicas of an index.")
+@setting("--bulk-mib", type=click.IntRange(1, 90), default=5, help="Size of one bulk at most.")
+@setting("--buffer-mib", type=click.IntRange(1, 4096), default=16, help="Documents held in memory at most.")
+@setting("--linger-s", type=click.FloatRange(0, 60), default=0.5, help="Seconds that a bulk waits for more.")
+@setting("--group", default="tierflow-sink-elasticsearch", help="Consumer group; sinks of one group share the work.")
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting("--session-timeout-s", type=click.IntRange(6, 300), default=10, help="Seconds until a dead sink is replaced.")
+@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
+def command(
+    kafka: str,
+    kafka_security: KafkaSecurity,
+    elasticsearch: ElasticsearchSettings | None,
+    elasticsearch_index: str,
+    retention_days: int,
+    shards: int,
+    replicas: int,
+    bulk_mib: int,
+    buffer_mib: int,
+    linger_s: float,
+    group: str,
+    topic_prefix: str,
+    session_timeout_s: int,
+    metrics_port: int | None,
+) -> None:
+    """Fill Elasticsearch with flow logs, policy counters and losses."""
+    from tierflow.sinks.elasticsearch.app import AppSettings
+    from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
+    from tierflow.sinks.elasticsearch.indices import IndexNames
+    from tierflow.sinks.elasticsearch.sink import SinkSettings
+    from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tierflow").setLevel(logging.INFO)
+    reached = elasticsearch or ElasticsearchSettings(DEFAULT_URL)
+    names = IndexNames(elasticsearch_index)
+    metrics = Metrics()
+    if metrics_port is not None:
+        try:
+            start_http_server(metrics_port, "127.0.0.1", metrics.registry)
+        except OSError as error:
+            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
+    settings = AppSettings(
+        kafka, group, topic_prefix, session_timeout_s, retention_days, shards, replicas,
+        SinkSettings(max_pending_bytes=buffer_mib << 20, linger_s=linger_s), kafka_security.client_arguments(),
+    )  # fmt: skip
+    writer = ElasticsearchWriter(connect(reached), names, reached.url, bulk_mib << 20)
+    asyncio.run(_serve(settings, writer, names, metrics))
+    # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
+    logging.shutdown()
+    os._exit(0)
+
+
+async def _serve(settings: AppSettings, writer: object, names: object, metrics: Metrics) -> None:
+    from tierflow.sinks.elasticsearch.app import run
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await wait_for_broker(settings.kafka, 10.0, **settings.client)
+    await run(
+        settings,
+        writer,  # type: ignore[arg-type]  # imported late, to start quickly
+        names,  # type: ignore[arg-type]  # likewise
+        SystemClock(),
+        metrics,
+        stop,
+        lambda: click.echo("ready", err=True),
+    )
