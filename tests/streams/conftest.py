@@ -1,0 +1,5 @@
+"""Fixtures of real services."""
+
+from tests.services.kafka import kafka
+
+__all__ = ["kafka"]
