@@ -67,6 +67,7 @@ class DuckDBSink:
         self._writer = writer
         self._clock = clock
         self._metrics = metrics
+        self._ends: dict[TopicPartition, int] = {}
 
     async def start(self) -> None:
         """Connect, and take up where the store's documents end."""
@@ -132,11 +133,14 @@ class DuckDBSink:
         lag = dict.fromkeys(TABLE_OF, 0)
         for each, end in (await self._consumer.end_offsets(assigned)).items():
             position = await self._consumer.position(each)
-            if end < position:
+            # Compared with the end before, not with our position: some brokers report an end that trails what they gave.
+            if end < self._ends.get(each, 0):
                 _LOG.warning(
-                    "%s/%d ends at %d, before our %d: reading it anew", each.topic, each.partition, end, position
-                )
+                    "%s/%d ends at %d, before its earlier %d: reading it anew",
+                    each.topic, each.partition, end, self._ends[each],
+                )  # fmt: skip
                 await self._consumer.seek_to_beginning(each)
+            self._ends[each] = end
             lag[each.topic] += max(0, end - position)
         for topic, messages in lag.items():
             self._metrics.set(counted.LAG, messages, topic=topic)
