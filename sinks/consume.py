@@ -133,7 +133,7 @@ class DuckDBSink:
         lag = dict.fromkeys(TABLE_OF, 0)
         for each, end in (await self._consumer.end_offsets(assigned)).items():
             position = await self._consumer.position(each)
-            # Compared with the end before, not with our position: some brokers report an end that trails what they gave.
+            # Compared with the end before, not with our position: a broker may report an end behind what it gave.
             if end < self._ends.get(each, 0):
                 _LOG.warning(
                     "%s/%d ends at %d, before its earlier %d: reading it anew",
