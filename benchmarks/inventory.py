@@ -1,12 +1,13 @@
-"""Inventory: as-of look-ups a second, memory of a large cluster, delay and cost of snapshots under change.
+"""Inventory: as-of look-ups a second, memory of a large cluster, cost of snapshots, delay from publisher to snapshot.
 
-``python -m benchmarks.inventory [lookup|memory|changes]``; each checks its answer before it reports a figure.
+Each part runs in a process of its own, so that the memory of one is not the memory of another.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -15,21 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.harness import Report, check
+from tierflow.cli.broker import broker_argv, free_port, wait_for_broker
 from tierflow.inventory.history import History
+from tierflow.inventory.topic import Publisher, Reader
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.inventory import ENDPOINT, Heartbeat, ObjectVersion, decode_message, encode_message
+from tierflow.schemas.metrics import Metrics
 from tierflow.schemas.record import V4_MAPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 START_NS = 1_700_000_000 * NS_PER_S
-PODS, VERSIONS, LOOK_UPS = 10_000, 10, 10_000_000
+VERSIONS = 10
+Figures = dict[str, float]
 
 
 def pod(number: int, labels: dict[str, str]) -> dict[str, Any]:
     """One pod with the address 10.0.0.0 + number."""
-    low = number & 0xFF_FFFF
     return {
         "type": "wep",
         "namespace": f"namespace-{number % 100}",
@@ -37,7 +42,7 @@ def pod(number: int, labels: dict[str, str]) -> dict[str, Any]:
         "labels": labels,
         "service_account": f"account-{number % 1000}",
         "named_ports": [["http", 6, 8080]],
-        "addresses": [f"10.{low >> 16}.{low >> 8 & 255}.{low & 255}"],
+        "addresses": [f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"],
         "node": f"node-{number % 500}",
         "name_aggr": f"app-{number % 1000}-6d996fbd97-*",
         "policed": True,
@@ -45,27 +50,31 @@ def pod(number: int, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def versions_of(number: int) -> Iterator[ObjectVersion]:
-    """Ten versions of a pod, a minute long each, the last open; every third is followed by a gap of 10 s."""
+    """Ten versions of a pod, a minute each, the last open; every third ends ten seconds early."""
     key = f"Pod/namespace-{number % 100}/{number}"
     for version in range(VERSIONS):
         begin = START_NS + version * 60 * NS_PER_S + number * 1000
-        last = version == VERSIONS - 1
-        end = None if last else begin + (50 if version % 3 == 0 else 60) * NS_PER_S
+        end = None if version == VERSIONS - 1 else begin + (50 if version % 3 == 0 else 60) * NS_PER_S
         yield ObjectVersion(ENDPOINT, key, begin, end, pod(number, {"app": f"a{number % 1000}", "v": str(version)}))
 
 
-def lookup() -> None:
-    """Random addresses (one in ten unknown) at random times, against arithmetic on the same rule."""
+def filled(pods: int) -> History:
+    """A history of ``pods`` pods with ten versions each."""
     history = History()
-    for number in range(PODS):
+    for number in range(pods):
         for version in versions_of(number):
             history.apply(version)
-    snapshot = history.snapshot()
+    return history
+
+
+def lookup(pods: int) -> Figures:
+    """Random addresses, one in ten unknown, at random times; the answer is arithmetic on the rule of the versions."""
+    snapshot, count = filled(pods).snapshot(), pods * 1000
     random = np.random.default_rng(1)
-    number = random.integers(0, PODS * 10 // 9, LOOK_UPS)
-    times = START_NS + random.integers(-5 * NS_PER_S, (VERSIONS * 60 + 30) * NS_PER_S, LOOK_UPS)
+    number = random.integers(0, pods * 10 // 9, count)
+    times = START_NS + random.integers(-5 * NS_PER_S, (VERSIONS * 60 + 30) * NS_PER_S, count)
     lo = (number + (V4_MAPPED | 10 << 24)).astype(np.uint64)
-    hi = np.zeros(LOOK_UPS, np.uint64)
+    hi = np.zeros(count, np.uint64)
     best = float("inf")
     for _ in range(5):
         begin = time.process_time()
@@ -73,78 +82,112 @@ def lookup() -> None:
         best = min(best, time.process_time() - begin)
     since = times - START_NS - number * 1000
     version = np.minimum(since // (60 * NS_PER_S), VERSIONS - 1)
-    in_gap = (version % 3 == 0) & (version < VERSIONS - 1) & (since - version * 60 * NS_PER_S >= 50 * NS_PER_S)
-    expected = np.where((number < PODS) & (since >= 0) & ~in_gap, number * VERSIONS + version, -1)
-    assert np.array_equal(found, expected), "a look-up is wrong"
-    for sample in random.integers(0, LOOK_UPS, 100):
-        if found[sample] >= 0:
-            held = snapshot.endpoints[found[sample]]
-            assert held.endpoint.addresses == tuple(pod(int(number[sample]), {})["addresses"])
-            assert held.valid_from_ns <= times[sample] < (held.valid_to_ns or 2**63)
-    rate = LOOK_UPS / best / 1e6
-    print(f"lookup: {rate:.1f} million a second on one core; {PODS} pods x {VERSIONS} versions, {LOOK_UPS} look-ups")
+    early = (version % 3 == 0) & (version < VERSIONS - 1) & (since - version * 60 * NS_PER_S >= 50 * NS_PER_S)
+    expected = np.where((number < pods) & (since >= 0) & ~early, number * VERSIONS + version, -1)
+    check(np.array_equal(found, expected), "a look-up gave the wrong version")
+    for sample in np.flatnonzero(found >= 0)[:100]:
+        held = snapshot.endpoints[found[sample]]
+        check(
+            held.endpoint.addresses == tuple(pod(int(number[sample]), {})["addresses"]), "a version's address is wrong"
+        )
+        check(held.valid_from_ns <= times[sample] < (held.valid_to_ns or 2**63), "a version did not hold at the time")
+    return {"look-ups a processor second": count / best}
 
 
-def memory() -> None:
-    """Resident memory of a process that holds 100,000 pods with 20 labels each, read from the topic's own bytes."""
+def memory(pods: int) -> Figures:
+    """Pods with 20 labels each, one of them the pod's own, read from the topic's own bytes."""
     history = History()
-    for number in range(100_000):
+    for number in range(pods * 10):
         labels = {f"example.com/label-{i}": f"value-{(number * 7 + i) % 1000}" for i in range(19)}
         labels["statefulset.kubernetes.io/pod-name"] = f"app-{number}"
         message = ObjectVersion(ENDPOINT, f"Pod/namespace-{number % 100}/{number}", START_NS, None, pod(number, labels))
         history.apply(decode_message(*encode_message(message)))
     snapshot = history.snapshot()
-    assert len(snapshot.endpoints) == 100_000
-    assert len(snapshot.endpoints[99_999].labels_list) == 20
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
-    print(f"memory: {resident:.0f} MB resident; 100,000 pods x 20 labels, one of them the pod's own")
+    check(len(snapshot.endpoints) == pods * 10, "pods are missing")
+    check(len(snapshot.endpoints[-1].labels_list) == 20, "labels are missing")
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return {f"resident with {pods * 10} pods x 20 labels": resident / 1e6}
 
 
-def changes() -> None:
-    """1,000 pod changes a second for five seconds in a cluster of 10,000 pods, a snapshot every 20 changes."""
-    history = History()
-    for number in range(PODS):
-        for version in versions_of(number):
-            history.apply(version)
+def changes(pods: int) -> Figures:
+    """1,000 pod changes a second through a broker for ten seconds; a reader takes a snapshot after every batch."""
+    return asyncio.run(_changes(pods))
+
+
+async def _changes(pods: int) -> Figures:
+    port = free_port()
+    broker = await asyncio.create_subprocess_exec(*broker_argv(port), stdout=subprocess.DEVNULL)
+    try:
+        await wait_for_broker(f"127.0.0.1:{port}", 20)
+        return await _measure(f"127.0.0.1:{port}", pods)
+    finally:
+        broker.terminate()
+        await broker.wait()
+
+
+async def _measure(kafka: str, pods: int) -> Figures:
+    history, reader, publisher = filled(pods), Reader(kafka, Metrics()), Publisher(kafka, Metrics())
     history.snapshot()
-    at = START_NS + VERSIONS * 60 * NS_PER_S
-    delays, busy = [], time.process_time()
-    for change in range(5_000):
-        number = change * 7919 % PODS
-        now = at + change * NS_PER_S // 1000
-        *_, last = versions_of(number)
-        history.apply(ObjectVersion(last.kind, last.key, last.valid_from_ns, now, last.object))
-        history.apply(ObjectVersion(last.kind, last.key, now, None, pod(number, {"app": "changed", "n": str(change)})))
-        if change % 20 == 19:
-            history.apply(Heartbeat(now, "bench", 1))
-            begin = time.perf_counter()
-            snapshot = history.snapshot()
-            delays.append(time.perf_counter() - begin)
-            lo = np.array([number + (V4_MAPPED | 10 << 24)], np.uint64)
-            found = snapshot.lookup(np.zeros(1, np.uint64), lo, np.array([now], np.int64))[0]
-            assert snapshot.endpoints[found].endpoint.labels["n"] == str(change), "a change is not in the snapshot"
-    busy = time.process_time() - busy
-    print(
-        f"changes: snapshot in {np.median(delays) * 1000:.1f} ms median, {max(delays) * 1000:.1f} ms worst; "
-        f"{busy / 5 * 100:.0f} % of a core at 1,000 changes a second and 50 snapshots a second, {PODS} pods"
-    )
+    seconds, delays, worst = 10, [], 0.0
+    await publisher.start()
+    await reader.start()
+
+    async def write() -> None:
+        begin = time.perf_counter()
+        for step in range(seconds * 50):
+            messages = []
+            for change in range(step * 20, step * 20 + 20):
+                number, now = change * 7919 % pods, time.time_ns()
+                content = pod(number, {"app": "changed", "n": str(change)})
+                key = f"Pod/changing/{number}/{change}"
+                messages.append(ObjectVersion(ENDPOINT, key, now, None, content))
+            await publisher.publish([*messages, Heartbeat(time.time_ns(), "bench", 1)])
+            await asyncio.sleep(max(0.0, begin + (step + 1) / 50 - time.perf_counter()))
+
+    writing, seen = asyncio.create_task(write()), 0
+    async for batch in reader.batches():
+        for message in batch:
+            history.apply(message)
+        begin = time.perf_counter()
+        snapshot = history.snapshot()
+        worst = max(worst, time.perf_counter() - begin)
+        now = time.time_ns()
+        fresh = [each for each in batch if isinstance(each, ObjectVersion)]
+        delays += [(now - each.valid_from_ns) / 1e6 for each in fresh]
+        seen += len(fresh)
+        if fresh:
+            low = np.array([int(fresh[-1].object["labels"]["n"]) * 7919 % pods + (V4_MAPPED | 10 << 24)], np.uint64)
+            found = snapshot.lookup(np.zeros(1, np.uint64), low, np.array([now], np.int64))[0]
+            check(snapshot.endpoints[found].endpoint.labels == fresh[-1].object["labels"], "a change is not there")
+        if seen == seconds * 1000:
+            break
+    await writing
+    await reader.stop()
+    await publisher.stop()
+    return {
+        "change to snapshot, median": float(np.median(delays)),
+        "change to snapshot, 99th percentile": float(np.percentile(delays, 99)),
+        "change to snapshot, worst": max(delays),
+        "snapshot, worst": worst * 1e3,
+    }
 
 
 PARTS = {"lookup": lookup, "memory": memory, "changes": changes}
 
 
-def main(arguments: list[str]) -> None:
-    """Run the parts named, each in a process of its own; all without arguments."""
-    print(
-        f"machine: {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, numpy {np.__version__}"
-    )
-    for name in arguments or list(PARTS):
-        if arguments and len(arguments) == 1:
-            PARTS[name]()
-        else:
-            subprocess.run([sys.executable, "-m", "benchmarks.inventory", name], check=True)
+def run(quick: bool) -> list[Report]:
+    """Measure all parts."""
+    pods = 1_000 if quick else 10_000
+    report = Report("inventory", {"pods": pods, "versions": VERSIONS, "changes a second": 1_000})
+    for part, unit, better in (("lookup", "1/s", "higher"), ("memory", "MB", "lower"), ("changes", "ms", "lower")):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.inventory", part, str(pods)], check=True, capture_output=True, text=True
+        )
+        for name, value in json.loads(done.stdout.splitlines()[-1]).items():
+            report.add(name, value, unit, better)
+    report.checked = "versions by arithmetic, pods and labels counted, every batch's last change looked up"
+    return [report]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(json.dumps(PARTS[sys.argv[1]](int(sys.argv[2]))))

@@ -6,7 +6,7 @@ are consecutive in columns padded to a power of two, so the search by time is a 
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -116,7 +116,8 @@ class AddressTable:
                     columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].astype(np.int32),
                 )  # fmt: skip
         if rows:
-            columns = np.array(rows, np.int64)
+            # An order of magnitude quicker than an array of tuples.
+            columns = np.fromiter(chain.from_iterable(rows), np.int64, 3 * len(rows)).reshape(-1, 3)
             self._from[at], self._to[at], self._id[at] = columns[:, 0], columns[:, 1], columns[:, 2]
 
     def lookup(self, hi: U64, lo: U64, times_ns: I64) -> tuple[I32, NDArray[np.bool_]]:

@@ -64,7 +64,7 @@ FLOWS_LOSS: Final = Topic(
     "What is known to be missing: sequence gaps, full maps, missed drains, as JSON.",
 )  # fmt: skip
 INVENTORY: Final = Topic(
-    "inventory.v1", INVENTORY_VERSION, "object's kind, namespace and name", 1, "compact", -1,
+    "inventory.v1", INVENTORY_VERSION, "object's kind, namespace, name and since when", 1, "compact", -1,
     "Versions of endpoints, namespaces, services, sets and policies with the time from which they hold, as JSON.",
 )  # fmt: skip
 DEAD_LETTER: Final = Topic(

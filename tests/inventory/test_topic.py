@@ -1,0 +1,164 @@
+"""The topic on a broker: what is written is read, one message at a time or from the start; and the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.inventory.test_manifests import pod
+from tests.services.kubernetes import ADMIN_TOKEN, Cluster
+from tests.services.kubernetes import cluster as cluster
+from tierflow.inventory.history import History
+from tierflow.inventory.publish import take_over
+from tierflow.inventory.topic import PUBLISHED, REJECTED, Publisher, Reader
+from tierflow.inventory.versions import Versions
+from tierflow.schemas.errors import RejectedRecord
+from tierflow.schemas.inventory import ENDPOINT, Heartbeat, ObjectVersion, Tombstone, decode_message, encode_message
+from tierflow.schemas.metrics import Metrics
+from tierflow.schemas.topics import INVENTORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = ObjectVersion(ENDPOINT, "Pod/shop/web", 5, None, {"addresses": ["10.0.0.1"]})
+
+
+@pytest.mark.parametrize("message", [VERSION, Heartbeat(7, "me", 3), Tombstone(ENDPOINT, "Pod/shop/web", 5)])
+def test_a_message_survives_the_wire(message) -> None:
+    assert decode_message(*encode_message(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"{", "bad_json"),
+        (b"[]", "unknown_version"),
+        (b'{"version":2}', "unknown_version"),
+        (b'{"version":1,"kind":"pod"}', "schema"),
+        (b'{"version":1,"watermark_ns":"x"}', "schema"),
+        (b'{"version":1,"kind":"endpoint","key":"a","valid_from_ns":5,"valid_to_ns":4,"object":{}}', "bad_time"),
+    ],
+)
+def test_a_message_that_cannot_be_used_is_rejected_with_its_reason(value: bytes, reason: str) -> None:
+    with pytest.raises(RejectedRecord) as rejected:
+        decode_message(b"", value)
+    assert rejected.value.reason == reason
+
+
+async def test_a_reader_gets_all_that_was_published_in_order_and_counts_what_it_rejects(broker: str) -> None:
+    topic, live = INVENTORY.with_prefix(f"t{uuid.uuid4().hex}."), Metrics()
+    publisher, reader = Publisher(broker, live, topic), Reader(broker, live, topic)
+    await publisher.start()
+    messages = [VERSION, Heartbeat(7, "me", 3), ObjectVersion(ENDPOINT, "Pod/shop/web", 5, 9, VERSION.object)]
+    await publisher.publish(messages)
+    await publisher._producer.send_and_wait(topic.name, value=b"{", key=b"x", partition=0)
+    await publisher.stop()
+    read: list[object] = []
+    await reader.start()
+    await reader.catch_up(read.append)
+    await reader.stop()
+    assert read == messages
+    assert live.value(PUBLISHED) == 3
+    assert live.value(REJECTED, reason="bad_json") == 1
+    versions = Versions()
+    assert await take_over(Reader(broker, live, topic), versions) == 3
+    assert versions.keys(ENDPOINT) == set()
+
+
+def tierflow(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tierflow.cli.main", *arguments]
+
+
+def start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(tierflow("inventory", *arguments), stderr=output, start_new_session=True)
+
+
+def wait_for(log: Path, text: str) -> None:
+    give_up = time.monotonic() + 60
+    while text not in log.read_text():
+        assert time.monotonic() < give_up, f"{text!r} is not in: {log.read_text()}"
+        time.sleep(0.05)
+
+
+def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(broker: str, tmp_path: Path) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    (folder / "web.yaml").write_text(yaml.safe_dump(pod("web", metadata={"creationTimestamp": "2026-01-31T12:00:00Z"})))
+    prefix, log = f"t{uuid.uuid4().hex}.", tmp_path / "log"
+    process = start(log, "--manifests", str(folder), "--kafka", broker, "--topic-prefix", prefix)
+    try:
+        wait_for(log, "ready")
+        show = ["inventory", "show", "--kafka", broker, "--topic-prefix", prefix, "--address", "10.0.0.1"]
+        now = subprocess.run(tierflow(*show), capture_output=True, text=True, check=True).stdout
+        assert now.startswith("wep shop/web\n")
+        before = subprocess.run(
+            tierflow(*show, "--at", "2026-01-31T11:59:59Z"), capture_output=True, text=True, check=True
+        ).stdout
+        assert before.startswith("nobody known; a private address")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give either --manifests FOLDER or --kubernetes"),
+        (["--manifests", ".", "--kubernetes"], "give either --manifests FOLDER or --kubernetes"),
+        (["--kubernetes", "--lease", "x"], "--lease x: accepted is NAMESPACE/NAME"),
+        (["show", "--address", "web"], "--address web: accepted is an IPv4 or IPv6 address"),
+        (["show", "--address", "10.0.0.1", "--at", "noon"], "--at noon: accepted is a time such as"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(arguments: list[str], said: str) -> None:
+    done = subprocess.run(tierflow("inventory", *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.service("kubernetes")
+async def test_a_standby_takes_over_from_a_killed_publisher_without_a_gap_or_a_repeat(
+    broker: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    prefix = f"t{uuid.uuid4().hex}."
+    kubeconfig = str(cluster.kubeconfig("admin", ADMIN_TOKEN))
+    common = ["--kubernetes", "--kubeconfig", kubeconfig, "--lease", "default/inventory", "--kafka", broker]
+    logs = [tmp_path / "first", tmp_path / "second"]
+    first = start(logs[0], *common, "--topic-prefix", prefix)
+    processes = [first]
+    try:
+        wait_for(logs[0], "ready")
+        processes.append(start(logs[1], *common, "--topic-prefix", prefix))
+        wait_for(logs[1], "standby")
+        os.killpg(first.pid, signal.SIGKILL)
+        # Made and gone while nobody publishes; what stays must be there, what was there must not come again.
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+        wait_for(logs[1], "ready")
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=10)
+    messages: list[object] = []
+    reader = Reader(broker, Metrics(), INVENTORY.with_prefix(prefix))
+    await reader.start()
+    await reader.catch_up(messages.append)
+    await reader.stop()
+    versions = [each for each in messages if isinstance(each, ObjectVersion)]
+    keys = [each.key for each in versions]
+    assert len(keys) == len(set(keys)), "the standby repeated what had been published"
+    assert "Namespace//shop" in keys
+    assert {each.epoch for each in messages if isinstance(each, Heartbeat)} == {1, 2}
+    history = History()
+    for message in messages:
+        history.apply(message)
+    assert history.snapshot().policy_versions[-1].namespaces.keys() >= {"shop", "default"}
