@@ -12,47 +12,62 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierflow.cli.elasticsearch import elasticsearch_settings
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
+from tierflow.cli.store import open_store
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
+    from tierflow.sinks.elasticsearch.store import ElasticsearchStore
+    from tierflow.sinks.read.remote import RemoteStore
+
 LOOPBACK = "127.0.0.1"
+QUERY_TIMEOUT_S = 20.0
+"""Bound on one question to the store: the server gives up then too."""
 ADDRESS_FILE = "console.url"
 
 
 @click.command("console")
 @kafka_setting
+@elasticsearch_settings
 @setting(
     "--store", metavar="ADDRESS", default=None, help="Where the store's read side is; without it, the embedded one."
 )
 @setting("--port", type=click.IntRange(0, 65535), default=8080, help="Loopback port; 0 chooses a free one.")
 @setting("--allow-host", "allow_host", multiple=True, help="Further host name to answer to, as behind a proxy.")
-def command(kafka: str, store: str | None, port: int, allow_host: tuple[str, ...]) -> None:
+def command(
+    kafka: str,
+    elasticsearch: ElasticsearchSettings | None,
+    elasticsearch_index: str,
+    store: str | None,
+    port: int,
+    allow_host: tuple[str, ...],
+) -> None:
     """Serve the page; the address printed holds the token that opens a session."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(kafka, store, port, allow_host))
+        asyncio.run(
+            _serve(kafka, open_store(store, elasticsearch, elasticsearch_index, QUERY_TIMEOUT_S), port, allow_host)
+        )
 
 
-async def _serve(kafka: str, store_address: str | None, port: int, allow_host: tuple[str, ...]) -> None:
+async def _serve(kafka: str, store: RemoteStore | ElasticsearchStore, port: int, allow_host: tuple[str, ...]) -> None:
     import uvicorn
 
-    from tierflow.cli.store import default_address
     from tierflow.console.server.app import console_app
     from tierflow.console.server.inventory import TopicInventory
     from tierflow.console.server.session import TokenSessions
     from tierflow.console.server.settings import ConsoleSettings
     from tierflow.inventory.topic import Reader
     from tierflow.schemas.metrics import Metrics
-    from tierflow.sinks.read.remote import RemoteStore
 
     default = ConsoleSettings(token=secrets.token_urlsafe(24))
     settings = ConsoleSettings(token=default.token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
-    store = RemoteStore(store_address or default_address(), timeout_s=settings.query_timeout_s)
     inventory = TopicInventory(Reader(kafka, Metrics()))
     app = console_app(store, inventory, TokenSessions(settings.token), SystemClock(), settings)
     bound = _bind(port)

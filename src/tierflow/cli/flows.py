@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from tierflow.cli.elasticsearch import elasticsearch_settings
 from tierflow.cli.settings import setting
 from tierflow.cli.store import open_store
 from tierflow.cli.times import parse_duration_s, parse_time_s
@@ -24,15 +26,18 @@ from tierflow.sinks.read.interface import Filter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
     from tierflow.sinks.read.interface import Store
 
 Output = Literal["table", "json", "csv"]
 FOLLOW_S = 1.0
+_REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{6,10}-\*$")
 LATE_WINDOWS_S = 600
 """How far back of the newest window `--follow` looks for logs that came late."""
 
 
 @click.command("flows")
+@elasticsearch_settings
 @setting("--store", default=None, metavar="ADDRESS", help="Store to ask: unix:PATH or http://HOST:PORT.")
 @click.option("-n", "--namespace", multiple=True, help="Namespace of either end; may be repeated, may end in *.")
 @click.option("--source-namespace", multiple=True, help="Namespace of the source.")
@@ -58,6 +63,8 @@ LATE_WINDOWS_S = 600
 @click.option("-f", "--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
 def command(
     store: str | None,
+    elasticsearch: ElasticsearchSettings | None,
+    elasticsearch_index: str,
     since: str | None,
     from_time: str | None,
     to_time: str | None,
@@ -91,7 +98,7 @@ def command(
         dest_labels=chosen["dest_labels"],
         policies=chosen["policy"],
     )
-    remote = open_store(store)
+    remote = open_store(store, elasticsearch, elasticsearch_index)
     try:
         page = remote.flow_logs(where, sort=sort, limit=limit)
         logs = page.logs[::-1] if sort == "end_time" else page.logs
@@ -151,7 +158,8 @@ def _clock(time_s: int) -> str:
 
 
 def _end(log: dict[str, Any], side: str) -> str:
-    name = log[f"{side}_name"] if log[f"{side}_name"] != "-" else log[f"{side}_name_aggr"]
+    """Namespace and aggregated name, without the ReplicaSet's hash: a table is for reading, JSON has it all."""
+    name = _REPLICA_SET_HASH.sub("-*", log[f"{side}_name_aggr"])
     namespace = log[f"{side}_namespace"]
     return name if namespace == "-" else f"{namespace}/{name}"
 
@@ -160,39 +168,41 @@ def _table(logs: Iterable[dict[str, Any]], first: bool) -> None:
     logs = list(logs)
     if not logs:
         return
-    table = Table(box=None, pad_edge=False, show_header=first, header_style="bold")
-    for name in ("end", "by", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for name in ("source", "destination"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=2)
-    table.add_column("port", no_wrap=True, justify="right")
-    for name in ("flows", "packets", "bytes"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("decided by", overflow="ellipsis", no_wrap=True, ratio=2)
+    console = Console(highlight=False, markup=False)
+    # Times, counters and ports are always shown whole; names and policies share what width is left.
+    short = {"end": 8, "by": 3, "verdict": 9, "port": 8, "packets": 7, "bytes": 7}
+    left = console.width - sum(short.values()) - len(short) - 2
+    long = {"source": left * 37 // 100, "destination": left * 37 // 100, "decided by": left * 26 // 100}
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=first, header_style="bold")
+    for name in ("end", "by", "verdict", "source", "destination", "port", "packets", "bytes", "decided by"):
+        width = short[name] if name in short else max(8, long[name])
+        justify: Literal["left", "right"] = "right" if name in ("packets", "bytes") else "left"
+        table.add_column(name, width=width, no_wrap=True, overflow="ellipsis", justify=justify)
     for log in logs:
         port = log["proto"] if log["dest_port"] is None else f"{log['proto']}/{log['dest_port']}"
         style = "red" if log["action"] == "deny" else None
-        table.add_row(
-            _clock(log["end_time"]), log["reporter"], _verdict(log), _end(log, "source"), _end(log, "dest"), port,
-            str(log["num_flows"]), str(log["packets_in"] + log["packets_out"]), str(log["bytes_in"] + log["bytes_out"]),
-            _decided_by(log), style=style,
-        )  # fmt: skip
-    Console(highlight=False, markup=False).print(table)
+        packets, size = log["packets_in"] + log["packets_out"], log["bytes_in"] + log["bytes_out"]
+        ends = (_end(log, "source"), _end(log, "dest"), port)
+        seen = (_clock(log["end_time"]), log["reporter"], _verdict(log))
+        table.add_row(*seen, *ends, str(packets), str(size), _decided_by(log), style=style)
+    console.print(table)
 
 
 def _verdict(log: dict[str, Any]) -> str:
-    """The verdict, with the evidence where it says more."""
-    plain = {("allow", "answered"), ("deny", "enforced")}
-    return log["action"] if (log["action"], log["evidence"]) in plain else f"{log['action']} {log['evidence']}"
+    """The verdict, or what is remarkable about it: a denial that leaked, an allowed flow that nobody answered."""
+    remarkable = {("deny", "leak"): "LEAK", ("allow", "unanswered"): "no answer"}
+    verdict: str = log["action"]
+    return remarkable.get((verdict, log["evidence"]), verdict)
 
 
 def _decided_by(log: dict[str, Any]) -> str:
-    """Policy and rule of the last enforced hit."""
+    """Rule and policy of the last enforced hit, without the policy's namespace, which is that of its endpoint."""
     hits = log["policies"]["enforced_policies"]
     if not hits:
         return "-"
     last = max(hits, key=lambda hit: int(hit.split("|", 1)[0])).split("|")
-    return f"{last[2]} #{last[4]}"
+    policy = last[2].rpartition("/")[2].replace("__PROFILE__.kns.", "profile ")
+    return f"#{last[4]} {policy}"
 
 
 def _json(logs: Iterable[dict[str, Any]], first: bool) -> None:

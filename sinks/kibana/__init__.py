@@ -1,0 +1,1 @@
+"""Kibana saved objects, made from a readable source."""
