@@ -26,13 +26,13 @@ def main() -> None:
         scene.fill(int(time.time()), windows=4)
         with serve(scene.app()) as address:
             done = subprocess.run(
-                ["node", "lab/draw.mjs", f"{address}/?token={TOKEN}"],  # noqa: S607  # node from the PATH, as npm does
+                ["node", "lab/draw.mjs", f"{address}/?token={TOKEN}"],  # node from the PATH, as npm does
                 cwd=WEB, capture_output=True, text=True, check=False, timeout=300,
             )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr)
     figures = json.loads(done.stdout)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}: {json.dumps(figures)}")  # noqa: T201
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}: {json.dumps(figures)}")
 
 
 if __name__ == "__main__":

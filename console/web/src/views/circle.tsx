@@ -1,4 +1,6 @@
-/** The circle with its pointer and keyboard: what is pointed at, selected, zoomed into. */
+/** The circle with its pointer and keyboard: what is pointed at, selected, zoomed into.
+ *
+ * It is drawn in layers: pointing repaints only what is lit, while the browser keeps the thousands of other shapes. */
 
 import type { VNode } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
@@ -13,6 +15,7 @@ import { useMove } from "./hooks";
 import type { Mode } from "./flows";
 
 const SIZE = 760;
+const BOX = `${-SIZE / 2} ${-SIZE / 2} ${SIZE} ${SIZE}`;
 const GREY = "var(--ring)";
 type Level = "namespace" | "name" | "flow";
 
@@ -47,10 +50,9 @@ export function Circle({ rings: target, mode, selection, zoom, hover, labels, on
   const shown = isEmpty(hover) ? selection : hover;
   return (
     <>
-      <svg
+      <div
         ref={keyboard.ref}
         class={`circle ${isEmpty(hover) ? "" : "pointing"}`}
-        viewBox={`${-SIZE / 2} ${-SIZE / 2} ${SIZE} ${SIZE}`}
         tabIndex={0}
         role="application"
         aria-label="Flows as three rings. Left and right move along a ring, up and down between rings, Enter selects, plus zooms in, Escape clears. The table has the same content."
@@ -67,16 +69,15 @@ export function Circle({ rings: target, mode, selection, zoom, hover, labels, on
         onKeyDown={keyboard.onKeyDown}
         onBlur={() => onHover(NOTHING)}
       >
-        {statusPatterns()}
-        <g class="chords">{base}</g>
-        <g class="lit">{lit}</g>
-        <g class="rings">{frame}</g>
-        <g class="outlines">
+        <svg class="layer steady chords" viewBox={BOX} aria-hidden="true">{statusPatterns()}{base}</svg>
+        <svg class="layer lit" viewBox={BOX} aria-hidden="true">{lit}</svg>
+        <svg class="layer steady rings" viewBox={BOX} aria-hidden="true">{frame}</svg>
+        <svg class="layer" viewBox={BOX} aria-hidden="true">
           {rings.names.filter((each) => each.key === shown.name).map((each) => outline(each, "name", SIZE))}
           {shown.name === "" ? rings.namespaces.filter((each) => each.key === shown.namespace).map((each) => outline(each, "namespace", SIZE)) : null}
-        </g>
-        <g class="labels" aria-hidden="true">{writing}</g>
-      </svg>
+          <g class="labels">{writing}</g>
+        </svg>
+      </div>
       <p class="visually-hidden" aria-live="polite">{keyboard.spoken}</p>
     </>
   );
@@ -107,7 +108,7 @@ function selectionOf(rings: Rings, level: Level, key: string): Selection | null 
 }
 
 interface Keyboard {
-  readonly ref: { current: SVGSVGElement | null };
+  readonly ref: { current: HTMLDivElement | null };
   readonly spoken: string;
   readonly onKeyDown: (event: KeyboardEvent) => void;
 }
@@ -115,7 +116,7 @@ interface Keyboard {
 const LEVELS: readonly Level[] = ["namespace", "name", "flow"];
 
 function useKeyboard(rings: Rings, selection: Selection, onHover: Props["onHover"], onSelect: Props["onSelect"], onZoom: Props["onZoom"]): Keyboard {
-  const ref = useRef<SVGSVGElement | null>(null);
+  const ref = useRef<HTMLDivElement | null>(null);
   const [at, setAt] = useState<{ level: Level; index: number }>({ level: "namespace", index: -1 });
   const [spoken, setSpoken] = useState("");
   const list = (level: Level): readonly { key: string }[] =>

@@ -42,6 +42,17 @@ export function FlowsView({ going }: { going: Going }): VNode {
   const visible = useMemo(() => flows.filter((flow) => selects(selection, flow) && selects(zoom, flow)), [flows, selection, zoom]);
   const chosen = flows.find((flow) => flowKey(flow) === selection.flow) ?? null;
   const rangeS = answer.data ? answer.data.range.to_s - answer.data.range.from_s : 1;
+  // Pointing at the drawing leaves what is below the drop-downs as it is.
+  const below = useMemo(
+    () => (
+      <>
+        <TrafficTable flows={visible} rangeS={rangeS} mode={mode} selection={selection} onSelect={select} />
+        {chosen !== null ? <FlowDetail flow={chosen} going={going} /> : null}
+        <Legend />
+      </>
+    ),
+    [visible, rangeS, mode, selection, chosen, going.place, going.tick],
+  );
 
   return (
     <div class="view flows">
@@ -78,9 +89,7 @@ export function FlowsView({ going }: { going: Going }): VNode {
               ))}
             </div>
             <Choosers flows={flows} selection={selection} shown={shown} onSelect={select} />
-            <TrafficTable flows={visible} rangeS={rangeS} mode={mode} selection={selection} onSelect={select} />
-            {chosen !== null ? <FlowDetail flow={chosen} going={going} /> : null}
-            <Legend />
+            {below}
           </aside>
         </div>
       ) : null}
@@ -112,30 +121,45 @@ function Icon({ d }: { d: string }): VNode {
   return <svg class="icon" width="20" height="20" aria-hidden="true"><path d={d} /></svg>;
 }
 
+type Option = readonly [string, string];
+
 function Choosers({ flows, selection, shown, onSelect }: { flows: readonly Flow[]; selection: Selection; shown: Selection; onSelect: (next: Selection) => void }): VNode {
-  const within = flows.filter((flow) => selection.status === "" || statusMatches(selection.status, flow.status));
-  const ends = within.flatMap((flow) => [flow.source, flow.dest]);
-  const spaces = [...new Set(flows.flatMap((flow) => [flow.source.namespace, flow.dest.namespace]))].sort();
-  const names = [...new Set(ends.filter((end) => shown.namespace === "" || end.namespace === shown.namespace).map(nameKey))].sort();
-  const listed = within.filter((flow) => selects({ ...shown, flow: "" }, flow)).slice(0, 500);
-  const statuses = STATUS_ORDER.map((status) => [status, STATUSES[status].label] as const);
-  const extra = shown.flow !== "" && !listed.some((flow) => flowKey(flow) === shown.flow) ? flows.filter((flow) => flowKey(flow) === shown.flow) : [];
+  const { spaces, names, listed } = useMemo(() => choices(flows, selection), [flows, selection]);
   return (
     <div class="choosers">
-      <Chooser label="Status" none="Any status" value={shown.status} options={statuses} onChosen={(status) => onSelect({ ...selection, status, flow: "" })} />
-      <Chooser label="Namespace" none="All Namespaces" value={shown.namespace} options={spaces.map((each) => [each, each === "-" ? "- (none)" : each])} onChosen={(namespace) => onSelect({ ...NOTHING, status: selection.status, namespace })} />
-      <Chooser label="Name" none="All Names" value={shown.name} options={names.map((each) => [each, shown.namespace === "" ? each : each.slice(each.indexOf(":") + 1)])} onChosen={(name) => onSelect({ ...selection, name, flow: "" })} />
-      <Chooser label="Flow" none="All Flows" value={shown.flow} options={[...listed, ...extra].map((flow) => [flowKey(flow), flowTitle(flow)])} onChosen={(flow) => onSelect({ ...selection, flow })} />
+      <Chooser label="Status" none="Any status" value={shown.status} options={STATUS_OPTIONS} text={(key) => key} onChosen={(status) => onSelect({ ...selection, status, flow: "" })} />
+      <Chooser label="Namespace" none="All Namespaces" value={shown.namespace} options={spaces} text={(key) => key} onChosen={(namespace) => onSelect({ ...NOTHING, status: selection.status, namespace })} />
+      <Chooser label="Name" none="All Names" value={shown.name} options={names} text={(key) => key} onChosen={(name) => onSelect({ ...selection, name, flow: "" })} />
+      <Chooser label="Flow" none="All Flows" value={shown.flow} options={listed} text={(key) => { const found = flows.find((flow) => flowKey(flow) === key); return found ? flowTitle(found) : key; }} onChosen={(flow) => onSelect({ ...selection, flow })} />
     </div>
   );
 }
 
-function Chooser({ label, none, value, options, onChosen }: { label: string; none: string; value: string; options: readonly (readonly [string, string])[]; onChosen: (value: string) => void }): VNode {
+const STATUS_OPTIONS: readonly Option[] = STATUS_ORDER.map((status) => [status, STATUSES[status].label]);
+const MOST_LISTED = 500;
+
+function choices(flows: readonly Flow[], selection: Selection): Readonly<Record<"spaces" | "names" | "listed", readonly Option[]>> {
+  const within = flows.filter((flow) => selection.status === "" || statusMatches(selection.status, flow.status));
+  const ends = within.flatMap((flow) => [flow.source, flow.dest]).filter((end) => selection.namespace === "" || end.namespace === selection.namespace);
+  const spaces = [...new Set(flows.flatMap((flow) => [flow.source.namespace, flow.dest.namespace]))].sort();
+  const names = [...new Set(ends.map(nameKey))].sort();
+  const listed = within.filter((flow) => selects({ ...selection, flow: "" }, flow)).slice(0, MOST_LISTED);
+  return {
+    spaces: spaces.map((each) => [each, each === "-" ? "- (none)" : each]),
+    names: names.map((each) => [each, selection.namespace === "" ? each : each.slice(each.indexOf(":") + 1)]),
+    listed: listed.map((flow) => [flowKey(flow), flowTitle(flow)]),
+  };
+}
+
+function Chooser({ label, none, value, options, text, onChosen }: { label: string; none: string; value: string; options: readonly Option[]; text: (key: string) => string; onChosen: (value: string) => void }): VNode {
+  const listed = useMemo(() => options.map(([key, words]) => <option key={key} value={key}>{words}</option>), [options]);
+  const extra = value !== "" && !options.some(([key]) => key === value);
   return (
     <div class="chooser">
       <select aria-label={label} value={value} onChange={(event) => onChosen(event.currentTarget.value)} class={value === "" ? "none" : ""}>
         <option value="">{none}</option>
-        {options.map(([key, text]) => <option key={key} value={key}>{text}</option>)}
+        {listed}
+        {extra ? <option value={value}>{text(value)}</option> : null}
       </select>
       <button aria-label={`Clear ${label.toLowerCase()}`} disabled={value === ""} onClick={() => onChosen("")}>✕</button>
     </div>
