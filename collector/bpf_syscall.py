@@ -154,8 +154,5 @@ def program_statistics(fd: int) -> tuple[int, int]:
     """``(run_time_ns, run_count)`` of a program, counted while ``kernel.bpf_stats_enabled`` is 1."""
     info = ctypes.create_string_buffer(256)
     _bpf(_OBJ_GET_INFO_BY_FD, _attributes("=IIQ", fd, len(info), ctypes.addressof(info)))
-    # struct bpf_prog_info: run_time_ns and run_cnt stand at 200 and 208 on 64-bit kernels since 5.1.
-    return struct.unpack_from("=QQ", info.raw, 192 + _RUN_TIME_SHIFT)
-
-
-_RUN_TIME_SHIFT: Final = 0
+    # run_time_ns and run_cnt of struct bpf_prog_info, in this place since Linux 5.1.
+    return struct.unpack_from("=QQ", info.raw, 192)

@@ -31,10 +31,12 @@ class Sweep:
 
     Attributes:
         records: dtype :data:`RECORD`, ALIVE or COMPLETED, without packets, times Unix.
+        chosen: indices of the conversations that the records are of.
         forget: indices of the conversations to delete.
     """
 
     records: NDArray[np.void]
+    chosen: NDArray[np.intp]
     forget: NDArray[np.intp]
 
 
@@ -75,7 +77,7 @@ def sweep(
     chosen = np.flatnonzero(completed | alive)
     records = _records(keys[chosen], conversations[chosen], unix_ns)
     records["marks"] |= np.where(completed[chosen], Mark.COMPLETED, Mark.ALIVE).astype(np.uint8)
-    return Sweep(records, np.flatnonzero(over))
+    return Sweep(records, chosen, np.flatnonzero(over))
 
 
 def _records(keys: NDArray[np.void], conversations: NDArray[np.void], unix_ns: int) -> NDArray[np.void]:

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-FLUSH_S = 3.0
-"""How long the end waits for the broker."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How often to drain; ``finite``: end with the source's first empty drain, as for a capture file."""
+    """How often to drain, and how it ends.
+
+    Attributes:
+        interval_s: time between drains.
+        finite: one drain is all there is, as of a capture file.
+        flush_s: how long the end waits for the broker.
+    """
 
     interval_s: float
     finite: bool = False
+    flush_s: float = 3.0
 
 
 async def run(
@@ -41,7 +45,7 @@ async def run(
     """Collect until ``stop`` is set; the last drain is published before this returns.
 
     Raises:
-        UnavailableError: the source can't start.
+        TierflowError: the source can't start, or its file is damaged.
     """
     sending = asyncio.create_task(publisher.run())
     following: asyncio.Task[None] | None = None
@@ -50,10 +54,13 @@ async def run(
         if isinstance(source, EbpfSource):
             following = asyncio.create_task(_follow(source))
         ready()
-        await _drain_until(stop, source, publisher, settings, sending)
-        left = await publisher.flush(FLUSH_S)
-        if left:
-            _log.warning("%d records were still waiting for the broker and are lost", left)
+        try:
+            await _drain_until(stop, source, publisher, settings, sending)
+        finally:
+            # A damaged capture file ends the drain with an error; what it held before that is good.
+            left = 0 if sending.done() else await publisher.flush(settings.flush_s)
+            if left:
+                _log.warning("%d records were still waiting for the broker and are lost", left)
     finally:
         for task in (sending, following):
             if task is not None:
@@ -83,6 +90,8 @@ async def _drain_until(
         parts = source.drain()
         while (part := await asyncio.to_thread(next, parts, None)) is not None:
             await publisher.offer(part)
+            if settings.finite and stop.is_set():
+                break
         if sending.done():
             sending.result()
         if last:

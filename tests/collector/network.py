@@ -126,7 +126,7 @@ def inside(namespace: str, work: Callable[[], Any]) -> Any:
 
 
 HTTP_SERVER = """
-import http.server, sys
+import http.server, socketserver, sys
 class H(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
@@ -134,7 +134,9 @@ class H(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
         self.wfile.write(body)
     def log_message(self, *a): pass
-server = http.server.ThreadingHTTPServer((sys.argv[1], 8080), H)
+class S(http.server.ThreadingHTTPServer):
+    server_bind = socketserver.TCPServer.server_bind  # without asking DNS for its own name
+server = S((sys.argv[1], 8080), H)
 print("ready", flush=True)
 server.serve_forever()
 """

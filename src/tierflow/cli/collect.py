@@ -18,6 +18,7 @@ from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.collector.ebpf import EbpfSettings, EbpfSource
 from tierflow.collector.kafka import KafkaSender
+from tierflow.collector.pcap import PcapSettings, PcapSource
 from tierflow.collector.publisher import Publisher, PublisherSettings
 from tierflow.collector.run import RunSettings, run
 from tierflow.collector.synthetic import SyntheticSettings, SyntheticSource
@@ -84,9 +85,12 @@ def command(
             start_http_server(metrics_port, "127.0.0.1", measured.registry)
         except OSError as error:
             raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
-    settings = PublisherSettings(node, cluster, os.urandom(16), _SOURCES[source])
+    finite = source == "pcap"
+    # A file can wait for the broker; packets can't.
+    patience_s, flush_s = (600.0, 60.0) if finite else (1.0, 3.0)
+    settings = PublisherSettings(node, cluster, os.urandom(16), _SOURCES[source], patience_s=patience_s)
     sender = KafkaSender(kafka, topics.FLOWS_RAW.with_prefix(topic_prefix), kafka_security.client_arguments())
-    asyncio.run(_collect(chosen, settings, sender, measured, RunSettings(interval_s, finite=source == "pcap"), kafka))
+    asyncio.run(_collect(chosen, settings, sender, measured, RunSettings(interval_s, finite, flush_s), kafka))
 
 
 def _source(name: SourceName, ebpf: EbpfSettings, file: Path | None, seed: int) -> RecordSource:
@@ -95,7 +99,11 @@ def _source(name: SourceName, ebpf: EbpfSettings, file: Path | None, seed: int) 
     if name == "synthetic":
         click.echo("SYNTHETIC traffic: made up from a seed, not measured", err=True)
         return SyntheticSource(SyntheticSettings(seed), SystemClock())
-    raise ConfigurationError("--source pcap: not supported yet; accepted: ebpf, synthetic")
+    if file is None:
+        raise ConfigurationError("--source pcap needs --file; accepted: the path of a pcap or pcapng file")
+    capture = PcapSource(PcapSettings(file, ebpf.interval_s, ebpf.keepalive_s, ebpf.max_conversations))
+    capture.start()  # a file that can't be read is the user's to mend first, broker or not
+    return capture
 
 
 async def _collect(
