@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tierflow.inventory.snapshot import EndpointVersion, Snapshot
 
-WAIT_S = 20
+WAIT_S = 90
 
 
 class Follower:

@@ -20,7 +20,8 @@ from tierflow.inventory.kubernetes.lease import Lease
 from tierflow.inventory.kubernetes.watch import BREAKS, LISTS, MALFORMED
 from tierflow.schemas.clock import NS_PER_S, ManualClock, SystemClock
 
-pytestmark = pytest.mark.service("kubernetes")
+# Nothing here is quick on a busy machine: servers are started up to five times, and 38 rights taken away one by one.
+pytestmark = [pytest.mark.service("kubernetes"), pytest.mark.timeout(1200)]
 
 ROLE = Path(__file__).resolve().parents[2] / "deploy" / "rbac" / "inventory-clusterrole.yaml"
 CONTAINERS = [{"name": "main", "image": "none", "ports": [{"name": "http", "containerPort": 8080}]}]

@@ -83,7 +83,7 @@ def start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for(log: Path, text: str) -> None:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 120
     while text not in log.read_text():
         assert time.monotonic() < give_up, f"{text!r} is not in: {log.read_text()}"
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(bro
         assert before.startswith("nobody known; a private address")
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=30) == 0
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_a_standby_takes_over_from_a_killed_publisher_without_a_gap_or_a_r
     finally:
         for process in processes:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=10)
+            process.wait(timeout=30)
     messages: list[object] = []
     reader = Reader(broker, Metrics(), INVENTORY.with_prefix(prefix))
     await reader.start()
