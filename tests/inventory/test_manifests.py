@@ -207,3 +207,11 @@ def test_the_storefronts_manifests_have_no_problem_and_its_policies_are_in_force
     [in_force] = folder.history.snapshot().policy_versions
     assert {policy.trace_name for policy in in_force.policies} == {policy.trace_name for policy in resources.policies}
     assert folder.history.problems == ()
+
+
+def test_the_chart_gives_the_inventory_exactly_the_rights_of_the_minimal_role() -> None:
+    root = Path(__file__).resolve().parents[2] / "deploy"
+    role = next(yaml.safe_load_all((root / "rbac" / "inventory-clusterrole.yaml").read_text()))
+    template = (root / "helm" / "tierflow" / "templates" / "rbac.yaml").read_text()
+    of_chart = template.split("kind: ClusterRole\n")[1].split("rules:\n")[1].split("---")[0]
+    assert yaml.safe_load(of_chart) == role["rules"]
