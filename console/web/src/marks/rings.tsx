@@ -99,7 +99,7 @@ export function labelMarks(segments: readonly Segment[], size: number): readonly
     const name = text.replace(/-[a-z0-9]{6,10}-\*$/, "-*");
     marks.push(
       <text key={each.key} class="label" transform={`rotate(${turn.toFixed(1)}) translate(${outer + 6} 0)${left ? " rotate(180)" : ""}`} text-anchor={left ? "end" : "start"} dy="0.32em" data-level={each.key.includes(":") ? "name" : "namespace"} data-key={each.key}>
-        {name.length > 15 ? `${name.slice(0, 14)}…` : name}
+        {name.length > 12 ? `${name.slice(0, 11)}…` : name}
         <title>{each.key}</title>
       </text>,
     );
