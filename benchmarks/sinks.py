@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-
-from benchmarks.harness import Report, check
 from tests.services.elasticsearch import HOME, started
 from tests.sinks.documents import DAY_S, whole_log
+
+from benchmarks.harness import Report, check
 from tierflow.sinks.documents import FLOW_LOG_TYPES, flatten
 from tierflow.sinks.duckdb.store import DuckDBStore
 from tierflow.sinks.duckdb.tables import FLOW_LOGS, quoted

@@ -30,7 +30,8 @@ ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSIO
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tierflow"
 HOME = CACHE / f"elasticsearch-{VERSION}"
-READY_S = 120
+READY_S = 240
+"""Eighteen seconds on an idle machine; many times that where everything else is tested at once."""
 NOBODY = 65_534
 """Elasticsearch refuses to run as root."""
 
