@@ -32,6 +32,9 @@ class ClassTable:
         self.endpoints: list[Endpoint] = []
         self.labels: list[Mapping[str, str]] = []
         self._numbers: dict[object, int] = {}
+        # Class -1, nobody, picks the last entry; so a new class is put before it.
+        self._governed = bytearray(1)
+        self._host_endpoints = frozenset(each.name for each in resources.host_endpoints)
         self._columns = LabelColumns()
         self._packed: NDArray[np.uint8] = np.zeros((0, 0), dtype=np.uint8)
         self._classes_done = 0
@@ -54,8 +57,14 @@ class ClassTable:
         if found is None:
             found = self._numbers[key] = len(self.endpoints)
             self.endpoints.append(endpoint)
+            self._governed[-1:] = bytes((endpoint.kind == "wep" or endpoint.name in self._host_endpoints, 0))
             self.labels.append(endpoint_labels(self.resources, endpoint))
         return found
+
+    @property
+    def governed(self) -> NDArray[np.bool_]:
+        """Whether policies govern each class, bool[classes + 1]: pods, and nodes that have a HostEndpoint."""
+        return np.array(self._governed, dtype=np.uint8).view(np.bool_)
 
     def selected(self, classes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which selectors select each class, bool[n, matchers]; class -1 (nobody) is selected by none."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tierflow.policy.model import Endpoint, EntityRule, Profile, Resources, Rule, Tier
+    from tierflow.policy.selector import Node
     from tierflow.policy.trace import Hit
 
 NOT_JUDGED: Final = 0
@@ -48,6 +49,8 @@ class Carried:
         addresses, nets: reused while the CIDRs are the same.
         compiled: policies by name, with the bits of their rules.
         live: selectors that rules needed when the tables were new.
+        port_names, known_ports: port names in rules, and what they stand for on the classes so far.
+        profile_lists, profile_of: lists of written profiles, and each class's.
     """
 
     resources: Resources
@@ -57,6 +60,10 @@ class Carried:
     nets: frozenset[str]
     compiled: dict[_PolicyKey, _Compiled]
     live: int
+    port_names: frozenset[str]
+    known_ports: dict[str, frozenset[tuple[int, int]]]
+    profile_lists: list[tuple[str, ...]]
+    profile_of: list[tuple[int, Hit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +97,7 @@ class PolicySet:
         self.resources = resources
         self._tables, self._classes = _shared(resources, carried)
         self._live = carried.live if carried is not None and carried.tables is self._tables else 0
-        self._profile_lists: list[tuple[str, ...]] = []
-        self._profile_of: list[tuple[int, Hit]] = []
         self._written = frozenset(profile.name for profile in resources.profiles)
-        self._host_endpoints = frozenset(each.name for each in resources.host_endpoints)
         self._services = {(service.namespace, service.name): service for service in resources.services}
         nets: frozenset[str] = frozenset(_nets(resources))
         if carried is not None and carried.nets == nets:
@@ -104,13 +108,29 @@ class PolicySet:
         self._port_names = frozenset(_port_names(resources))
         self._known_ports: dict[str, frozenset[tuple[int, int]]] = {}
         self._compiled: dict[_PolicyKey, _Compiled] = {}
-        if carried is not None and carried.tables is self._tables:
-            self._compiled = {key: each for key, each in carried.compiled.items() if not _has_names(each[0])}
+        self._profile_lists: list[tuple[str, ...]] = []
+        self._profile_of: list[tuple[int, Hit]] = []
+        self._take_over(carried)
         self._traces: list[Trace] = []
         self._trace_ids: dict[Trace, int] = {}
         self._actions: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
         self._take_in_classes()
         self._build()
+
+    def _take_over(self, carried: Carried | None) -> None:
+        """Start from what the previous set found out, where that means the same here."""
+        if carried is None or carried.tables is not self._tables:
+            return
+        before, after = carried.resources, self.resources
+        if carried.port_names == self._port_names:
+            self._known_ports = dict(carried.known_ports)
+            self._profile_lists, self._profile_of = list(carried.profile_lists), list(carried.profile_of)
+        same_names = (
+            carried.port_names == self._port_names
+            and before.services == after.services
+            and before.domains == after.domains
+        )
+        self._compiled = {key: each for key, each in carried.compiled.items() if same_names or not _has_names(each[0])}
 
     @property
     def traces(self) -> Sequence[Trace]:
@@ -120,7 +140,17 @@ class PolicySet:
     def with_resources(self, resources: Resources) -> PolicySet:
         """The policy set of changed resources; what didn't change is not compiled again."""
         carried = Carried(
-            self.resources, self._tables, self._classes, self._addresses, self._nets, self._compiled, self._live
+            self.resources,
+            self._tables,
+            self._classes,
+            self._addresses,
+            self._nets,
+            self._compiled,
+            self._live,
+            self._port_names,
+            self._known_ports,
+            self._profile_lists,
+            self._profile_of,
         )
         return PolicySet(resources, carried)
 
@@ -131,6 +161,10 @@ class PolicySet:
     def endpoint_classes(self, endpoints: Iterable[Endpoint]) -> NDArray[np.int32]:
         """``endpoint_class`` of many, int32[n]."""
         return np.fromiter((self._classes.number(endpoint) for endpoint in endpoints), dtype=np.int32)
+
+    def select(self, selector: Node) -> NDArray[np.bool_]:
+        """Which endpoint classes a selector selects, bool[classes]."""
+        return self._classes.select(selector)
 
     def sides(
         self, endpoint_class: NDArray[np.int32], hi: NDArray[np.uint64], lo: NDArray[np.uint64]
@@ -175,8 +209,7 @@ class PolicySet:
         src_port: NDArray[np.int64],
     ) -> NDArray[np.int32]:
         owner = owner_side // len(self._addresses) - 1
-        # Class -1 picks the last entry, which is False.
-        ours = np.array([*(self._governed(each) for each in self._classes.endpoints), False])[owner]
+        ours = self._classes.governed[owner]
         traces = np.full(len(owner), NO_TRACE, dtype=np.int32)
         if ours.all():
             chosen: NDArray[np.int64] | slice = slice(None)
@@ -201,9 +234,6 @@ class PolicySet:
         )
         traces[chosen] = numbers[inverse.reshape(-1)]
         return traces
-
-    def _governed(self, endpoint: Endpoint) -> bool:
-        return endpoint.kind == "wep" or endpoint.name in self._host_endpoints
 
     def _trace_id(self, trace: Trace) -> int:
         found = self._trace_ids.get(trace)

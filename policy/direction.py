@@ -113,10 +113,13 @@ class Direction:
 
     def _outcomes(self, each: PolicyBits) -> list[int]:
         known: dict[int, int] = {}
+        ref, name = PolicyRef.of(each.policy), each.policy.trace_name
         found: list[int] = []
         for bit in each.bits:
             if bit.rule_index not in known:
-                known[bit.rule_index] = self._hit(each, _ACTIONS[bit.action], bit.rule_index)
+                known[bit.rule_index] = self._add(
+                    Hit(each.policy.tier, ref, name, _ACTIONS[bit.action], bit.rule_index, None, each.position)
+                )
             found.append(known[bit.rule_index])
         return found
 
@@ -266,10 +269,14 @@ def _pad(bits: list[RuleBit], governed: list[int], outcomes: list[int], staged: 
 
 
 def _columns(sides: list[SideBit]) -> SideColumns:
+    conditions: dict[int, list[int]] = {}
+    for bit, side in enumerate(sides):
+        for number in side.conditions:
+            conditions.setdefault(number, []).append(bit)
     return SideColumns(
         np.array([side.matcher for side in sides], dtype=np.int32),
         np.array([side.excluded for side in sides], dtype=np.int32),
         np.array([side.net for side in sides], dtype=np.int32),
         np.array([side.endpoint_only for side in sides], dtype=np.bool_),
-        tuple((bit, number) for bit, side in enumerate(sides) for number in side.conditions),
+        {number: np.array(bits, dtype=np.int64) for number, bits in conditions.items()},
     )

@@ -11,7 +11,7 @@ from tierflow.policy.alternatives import NotSelectedWithPort
 from tierflow.policy.program import ANY, WORD, port_holds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -30,14 +30,14 @@ class SideColumns:
     Attributes:
         matcher, excluded, net: int32[bits].
         endpoint_only: bool[bits].
-        conditions: (bit, condition number), for the few bits that have any.
+        conditions: by condition number, the bits that it stands before.
     """
 
     matcher: NDArray[np.int32]
     excluded: NDArray[np.int32]
     net: NDArray[np.int32]
     endpoint_only: NDArray[np.bool_]
-    conditions: tuple[tuple[int, int], ...]
+    conditions: Mapping[int, NDArray[np.int64]]
 
 
 class AddressMasks:
@@ -114,8 +114,8 @@ def side_masks(
         owner, address = chunk // len(address_masks.addresses) - 1, chunk % len(address_masks.addresses)
         by_class = classes.selected(owner)
         holds = _holds(columns, by_class, address_masks, address)
-        for bit, number in columns.conditions:
-            holds[:, bit] &= _condition(number, owner, by_class, classes, tables)
+        for number, those in columns.conditions.items():
+            holds[:, those] &= _condition(number, owner, by_class, classes, tables)[:, np.newaxis]
         if governed is not None:
             holds &= governed(owner, by_class)
         masks[start : start + step] = _packed(holds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tierflow.policy.labels import endpoint_labels, entity_selectors, network_set_labels, policy_selector, profile_names
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from tierflow.policy.order import OrderedTier
 
 ICMP: Final = (1, 58)
+
+_network = lru_cache(maxsize=65536)(ipaddress.ip_network)
+_address = lru_cache(maxsize=65536)(ipaddress.ip_address)
 
 _ACTIONS: Final = {"Allow": "allow", "Deny": "deny", "Pass": "pass"}
 
@@ -66,7 +70,7 @@ class ScalarJudge:
             for policy in ordered.policies:
                 self._positions[id(policy)] = len(self._positions)
         self._sets = [
-            (tuple(ipaddress.ip_network(net) for net in each.nets), network_set_labels(resources, each))
+            (tuple(_network(net) for net in each.nets), network_set_labels(resources, each))
             for each in resources.network_sets
         ]
         self._profiles = {profile.name: profile for profile in resources.profiles}
@@ -137,7 +141,7 @@ class ScalarJudge:
 
     def rule_matches(self, rule: Rule, namespace: str | None, flow: Flow) -> bool:
         """Whether all conditions of a rule hold."""
-        versions = {ipaddress.ip_address(side.address).version for side in (flow.source, flow.destination)}
+        versions = {_address(side.address).version for side in (flow.source, flow.destination)}
         if rule.ip_version is not None and versions != {rule.ip_version}:
             return False
         if rule.protocol is not None and flow.protocol != rule.protocol:
@@ -158,10 +162,10 @@ class ScalarJudge:
         self, entity: EntityRule, namespace: str | None, side: Side, protocol: int, port: int, *, with_ports: bool
     ) -> bool:
         """Whether one side of a rule holds; ``with_ports``: a service brings its ports, as at the destination."""
-        address = ipaddress.ip_address(side.address)
-        if entity.nets and not any(address in ipaddress.ip_network(net) for net in entity.nets):
+        address = _address(side.address)
+        if entity.nets and not any(address in _network(net) for net in entity.nets):
             return False
-        if any(address in ipaddress.ip_network(net) for net in entity.not_nets):
+        if any(address in _network(net) for net in entity.not_nets):
             return False
         own = endpoint_labels(self.resources, side.endpoint) if side.endpoint is not None else None
         selected, excluded = entity_selectors(entity, namespace)
@@ -187,9 +191,9 @@ class ScalarJudge:
 
     def domain_matches(self, entity: EntityRule, address: str) -> bool:
         """Whether the address was learnt for one of the names."""
-        parsed = ipaddress.ip_address(address)
+        parsed = _address(address)
         return any(
-            parsed in ipaddress.ip_network(net)
+            parsed in _network(net)
             for pattern in entity.domains
             for name, nets in self.resources.domains.items()
             if domain_covers(pattern, name)

@@ -24,7 +24,7 @@ from tierflow.policy import (
 )
 from tierflow.schemas.record import address_halves
 
-FLOWS = 250
+FLOWS = 200
 
 
 def sides_of(policy_set: PolicySet, sides: list[Side]) -> np.ndarray:
@@ -69,7 +69,7 @@ def assert_agree(policy_set: PolicySet, flows: list[Flow]) -> None:
             assert action == (ALLOW if expected.action == "allow" else DENY)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_vectorised_judge_equals_the_plain_one(seed: int) -> None:
     maker = Maker(seed)
@@ -77,7 +77,7 @@ def test_the_vectorised_judge_equals_the_plain_one(seed: int) -> None:
     assert_agree(policy_set, random_flows(maker, FLOWS))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_changed_policy_set_equals_one_compiled_afresh(seed: int) -> None:
     maker = Maker(seed)
