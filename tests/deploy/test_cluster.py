@@ -107,7 +107,8 @@ def edges(cluster: Cluster, wanted: int) -> set[tuple[str, str, str, int]]:
     """(node, caller, callee, callee's port) by Deployment name, of calls through a Service as the collector saw."""
     # The broker advertises its Service's name, which the node itself resolves through its own resolver file only.
     lines = cluster.inside(
-        "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; shift; exec "$@"', str(cluster.folder / "resolv.conf"), "-",
+        # In a mount namespace of its own: on the node's shared tree every such mount would double the ones before.
+        "unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; shift; exec "$@"', str(cluster.folder / "resolv.conf"), "-",
         sys.executable, "-c", READER, broker_address(cluster), str(wanted),
     )  # fmt: skip
     names = {
