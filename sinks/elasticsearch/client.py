@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from elasticsearch import ApiError, Elasticsearch, TransportError
+from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from tierflow.schemas.errors import ConfigurationError, TierflowError, TransientError, UnavailableError
 
@@ -81,6 +81,8 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
 def explained(url: str, error: Exception) -> TierflowError:
     """The error of a request in one line that names the setting to look at; transient where waiting may help."""
     where = f"--elasticsearch {url}"
+    if isinstance(error, UnsupportedProductError):
+        return UnavailableError(f"{where}: what answers there isn't Elasticsearch; accepted are Elasticsearch 8 and 9")
     if isinstance(error, ApiError):
         status = error.status_code
         if status == AUTHENTICATION[0]:
@@ -88,6 +90,8 @@ def explained(url: str, error: Exception) -> TierflowError:
                 f"{where}: refuses these credentials (401); see --elasticsearch-username, -password, -api-key"
             )
         reason = _reason(error)
+        if "media_type_header_exception" in reason:
+            return UnavailableError(f"{where}: a version that this client can't speak to; accepted are 8 and 9")
         if status in BUSY or _blocked(reason):
             return TransientError(f"{where}: {status} {reason}")
         if status == AUTHENTICATION[1]:
@@ -99,8 +103,7 @@ def explained(url: str, error: Exception) -> TierflowError:
         return UnavailableError(f"{where}: {text[max(start, 0) :][:200]}; see --elasticsearch-ca-file")
     if isinstance(error, TransportError):
         return TransientError(f"{where}: {text[:200] or type(error).__name__}")
-    # Another product, or a version that the client can't speak to.
-    return UnavailableError(f"{where}: {text[:200]}; accepted are Elasticsearch 8 and 9")
+    return UnavailableError(f"{where}: {text[:200]}")
 
 
 def _reason(error: ApiError) -> str:

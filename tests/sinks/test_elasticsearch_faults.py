@@ -336,12 +336,14 @@ def test_a_wrong_password_names_the_settings() -> None:
 
 
 def test_an_expired_certificate_is_told_in_one_line(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-subj",
-         "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "-1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    key, fresh, certificate = tmp_path / "key.pem", tmp_path / "fresh.pem", tmp_path / "certificate.pem"
+    for arguments in (
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", fresh, "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"],
+        # Only this form takes a negative number of days.
+        ["x509", "-in", fresh, "-signkey", key, "-days", "-1", "-out", certificate],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with serving(_Other, context) as port, pytest.raises(UnavailableError, match="expired") as told:
