@@ -1,0 +1,241 @@
+"""The whole of it, as a user runs it: ``tierflow up --lab`` with real packets, and what it shows and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tierflow.cli.broker import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+
+WINDOW_S = 5
+TWO_WINDOWS_S = 2 * WINDOW_S + 10
+"""Two windows, the allowed lateness, and the time to answer a query on a busy machine."""
+
+EDGES = {
+    ("frontend", "logging"),
+    ("frontend", "microservice1"),
+    ("frontend", "microservice2"),
+    ("microservice1", "logging"),
+    ("microservice1", "microservice2"),
+    ("microservice1", "backend"),
+    ("microservice2", "logging"),
+    ("microservice2", "microservice1"),
+    ("microservice2", "backend"),
+    ("backend", "logging"),
+}
+"""The storefront's call graph, by the part of the pod's name before its ReplicaSet's hash."""
+
+DENIED_BY = {
+    "frontend": "|default|storefront/default.dmz|deny|1",
+    "microservice1": "|default|storefront/default.trusted|deny|2",
+    "microservice2": "|default|storefront/default.trusted|deny|2",
+    "backend": "|default|storefront/default.restricted|deny|2",
+    "logging": "|platform|platform.logging|deny|1",
+}
+"""The rule that denies the rogue at each of its five targets."""
+
+
+@dataclass
+class Up:
+    """A running ``tierflow up``."""
+
+    process: subprocess.Popen[str]
+    state: Path
+    screen: list[str] = field(default_factory=list)
+
+    def tierflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return tierflow(self.state, *arguments)
+
+    def flows(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self.tierflow("flows", "--output", "json", "--limit", "10000", *arguments)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def child(self, name: str) -> int:
+        """Process id of a stage, found by its command among the supervisor's children."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in children:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if name.encode() in command:
+                return int(pid)
+        raise AssertionError(f"no child {name} among {children}: {self.screen}")
+
+
+def tierflow(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tierflow.cli.main", *arguments],
+        env=os.environ | {"TIERFLOW_STATE": str(state), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def until(condition: Callable[[], bool], timeout_s: float, what: Callable[[], object]) -> None:
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up, what()
+        time.sleep(0.5)  # another process is waited for; it has no event to wait on
+
+
+def machine() -> dict[str, str]:
+    """What ``up`` could leave behind: namespaces, links, filters, firewall tables, pinned maps, processes, sockets."""
+    commands = {
+        "namespaces": "ip netns list",
+        "links": "ip -o link show | cut -d: -f2 | sort",
+        "nftables": "nft list tables",
+        "pinned": "ls /sys/fs/bpf 2>/dev/null",
+        "processes": "ps -eo args= | grep -E '[t]ierflow.cli.main|[t]ansu broker' | sort",
+        "forwarding": "cat /proc/sys/net/ipv4/ip_forward",
+        "routes": "ip route; ip rule",
+    }
+    return {
+        name: subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False).stdout
+        for name, command in commands.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    return machine()
+
+
+@pytest.fixture(scope="module")
+def up(before: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    del before  # taken first
+    state = tmp_path_factory.mktemp("state")
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "tierflow.cli.main", "up", "--lab",
+            "--window-s", str(WINDOW_S), "--lateness-s", "1",
+            "--broker-port", str(free_port()), "--console-port", str(free_port()),
+        ],
+        env=os.environ | {"TIERFLOW_STATE": str(state), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    running = Up(process, state)
+    reader = threading.Thread(target=_read, args=(running,), daemon=True)
+    reader.start()
+    try:
+        until(
+            lambda: any("running; a window closes" in line for line in running.screen) or process.poll() is not None,
+            180,
+            lambda: running.screen,
+        )
+        assert process.poll() is None, running.screen
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=90)
+        reader.join(timeout=10)
+
+
+def _read(running: Up) -> None:
+    assert running.process.stdout is not None
+    running.screen.extend(line.rstrip() for line in iter(running.process.stdout.readline, ""))
+
+
+def app(name_aggr: str) -> str:
+    """``frontend`` of ``frontend-6d996fbd97-*``."""
+    return name_aggr.rsplit("-", 2)[0]
+
+
+def edges(logs: list[dict[str, Any]], reporter: str) -> set[tuple[str, str]]:
+    return {
+        (app(log["source_name_aggr"]), app(log["dest_name_aggr"]))
+        for log in logs
+        if log["reporter"] == reporter and log["action"] == "allow" and log["policies"]["enforced_policies"]
+    }
+
+
+def test_within_two_windows_every_edge_of_the_call_graph_is_there_from_both_reporters(up: Up) -> None:
+    def logs() -> list[dict[str, Any]]:
+        return up.flows("--namespace", "storefront")
+
+    until(
+        lambda: all(edges(logs(), reporter) >= EDGES for reporter in ("src", "dst")),
+        TWO_WINDOWS_S,
+        lambda: {reporter: EDGES - edges(logs(), reporter) for reporter in ("src", "dst")},
+    )
+
+
+def test_an_allowed_flow_is_answered_and_has_more_than_thirty_fields(up: Up) -> None:
+    log = next(
+        log
+        for log in up.flows("--namespace", "storefront", "--reporter", "dst", "--action", "allow")
+        if (app(log["source_name_aggr"]), app(log["dest_name_aggr"])) == ("frontend", "microservice1")
+    )
+    assert log["evidence"] == "answered"
+    assert (log["proto"], log["dest_port"]) == ("tcp", 8080)
+    assert "fw-zone=dmz" in log["source_labels"]["labels"]
+    assert log["policies"]["enforced_policies"][-1].endswith("|default|storefront/default.trusted|allow|0")
+    assert sum(1 for value in log.values() if value is not None) > 30
+
+
+def test_the_rogue_is_denied_at_five_targets_by_the_right_rules_and_nothing_passed(up: Up) -> None:
+    assert up.tierflow("lab", "deploy-rogue").returncode == 0
+
+    def denials() -> dict[str, dict[str, Any]]:
+        return {
+            app(log["dest_name_aggr"]): log
+            for log in up.flows("--namespace", "storefront", "--action", "deny", "--reporter", "dst")
+            if app(log["source_name_aggr"]) == "rogue"
+        }
+
+    until(lambda: denials().keys() >= DENIED_BY.keys(), TWO_WINDOWS_S, lambda: denials().keys())
+    for target, log in denials().items():
+        assert log["evidence"] == "enforced", log
+        assert log["policies"]["enforced_policies"][-1].endswith(DENIED_BY[target])
+        assert (log["packets_out"], log["bytes_out"]) == (0, 0)
+        assert log["packets_in"] > 0
+    assert up.tierflow("lab", "remove-rogue").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [("collect", "collector"), ("stream", "stream"), ("sink", "sink"), ("broker", "broker")]
+)
+def test_a_killed_stage_is_started_again_and_flow_logs_go_on(up: Up, stage: str, name: str) -> None:
+    said = len(up.screen)
+    os.kill(up.child(stage), signal.SIGKILL)
+    until(lambda: any(f"{name} is running again" in line for line in up.screen[said:]), 60, lambda: up.screen[said:])
+    resumed = int(time.time())
+
+    def seen() -> set[tuple[str, str]]:
+        logs = up.flows("--namespace", "storefront", "--from", str(resumed))
+        return edges([log for log in logs if log["start_time"] >= resumed], "dst")
+
+    until(lambda: seen() >= EDGES, 90, lambda: (EDGES - seen(), up.screen[-8:]))
+
+
+def test_a_second_up_beside_it_is_refused_in_one_line(up: Up) -> None:
+    done = up.tierflow("up", "--lab")
+    assert done.returncode == 2
+    assert "tierflow up is running already" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_stops_all_and_leaves_nothing_behind(up: Up, before: dict[str, str]) -> None:
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(timeout=90) == 0, up.screen[-10:]
+    assert machine() == before
+    assert not list(up.state.glob("**/*.sock"))
