@@ -150,6 +150,16 @@ def _batch(
     return struct.unpack_from("=I", attributes.raw, 32)[0], more
 
 
+def count_entries(fd: int) -> int:
+    """How many entries a hash map of any layout holds; they are deleted as they are counted."""
+    info = ctypes.create_string_buffer(128)
+    _bpf(_OBJ_GET_INFO_BY_FD, _attributes("=IIQ", fd, len(info), ctypes.addressof(info)))
+    # struct bpf_map_info: type, id, key_size, value_size.
+    key_size, value_size = struct.unpack_from("=II", info.raw, 8)
+    reader = BatchReader(np.dtype(f"V{key_size}"), np.dtype(f"V{value_size}"))
+    return sum(len(keys) for keys, _ in reader.take(fd))
+
+
 def program_statistics(fd: int) -> tuple[int, int]:
     """``(run_time_ns, run_count)`` of a program, counted while ``kernel.bpf_stats_enabled`` is 1."""
     info = ctypes.create_string_buffer(256)

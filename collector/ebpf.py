@@ -263,8 +263,9 @@ class EbpfSource:
     def _inherit(self, folder: Path) -> None:
         """What a killed collector had counted: its records where the layout is ours, else a loss that is said."""
         if not folder.name.startswith(layout_name()):
-            _log.warning("an earlier version's maps in %s can't be read; what they held is lost", folder)
-            self._inherited.append((np.zeros(0, RECORD), Loss(records=1)))
+            held = _entries_of(folder)
+            _log.warning("an earlier version's maps in %s can't be read; %d records in them are lost", folder, held)
+            self._inherited.append((np.zeros(0, RECORD), Loss(records=held)))
             _remove(folder)
             return
         offset_ns = _boot_offset_ns()
@@ -309,6 +310,18 @@ def _total_loss(fd: int) -> Loss:
     rows = np.zeros(_possible_cpus(), LOSS)
     bpf_syscall.look_up(fd, _ZERO, rows)
     return Loss(int(rows["records"].sum()), int(rows["packets"].sum()), int(rows["bytes"].sum()))
+
+
+def _entries_of(folder: Path) -> int:
+    count = 0
+    for name in ("counters_a", "counters_b"):
+        try:
+            fd = bpf_syscall.open_pinned(folder / name)
+        except OSError:
+            continue
+        count += bpf_syscall.count_entries(fd)
+        os.close(fd)
+    return count
 
 
 def _process_lives(pid: str) -> bool:

@@ -188,6 +188,23 @@ def test_a_killed_collector_is_replaced_and_its_counts_are_kept(network: Network
     assert loss == (0, 0, 0)
 
 
+def test_what_another_versions_maps_held_is_counted_as_loss(network: Network, tmp_path: Path) -> None:
+    node = f"t{secrets.token_hex(4)}"
+    send = "import socket\nfor p in range(9000, 9050): socket.socket(2, 2).sendto(b'x', (%r, p))"
+    with pytest.raises(BrokenPipeError), collecting(network, tmp_path, node) as killed:  # noqa: PT012
+        network.python(network.a, send % POD_A)
+        network.python(network.a, send % "10.98.1.1")
+        killed.process.kill()
+        killed.process.wait()
+        raise BrokenPipeError
+    (left,) = (Path("/sys/fs/bpf/tierflow") / node).iterdir()
+    left.rename(left.with_name(f"0123456789ab_{left.name.rpartition('_')[2]}"))
+    with collecting(network, tmp_path, node) as live:
+        _, (lost_records, _, _) = live.drain()
+    assert lost_records >= 50
+    assert not (Path("/sys/fs/bpf/tierflow") / node).exists()
+
+
 def test_a_clean_end_leaves_no_filter_no_qdisc_and_no_pin(network: Network, tmp_path: Path) -> None:
     node = f"t{secrets.token_hex(4)}"
     with collecting(network, tmp_path, node):
