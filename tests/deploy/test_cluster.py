@@ -108,8 +108,8 @@ def edges(cluster: Cluster, wanted: int) -> set[tuple[str, str, str, int]]:
     # The broker advertises its Service's name, which the node itself resolves through its own resolver file only.
     lines = cluster.inside(
         # In a mount namespace of its own: on the node's shared tree every such mount would double the ones before.
-        "unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; shift; exec "$@"', str(cluster.folder / "resolv.conf"), "-",
-        sys.executable, "-c", READER, broker_address(cluster), str(wanted),
+        "unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; shift; exec "$@"',
+        str(cluster.folder / "resolv.conf"), "-", sys.executable, "-c", READER, broker_address(cluster), str(wanted),
     )  # fmt: skip
     names = {
         pod["status"]["podIP"]: pod["metadata"]["labels"].get("app", "")

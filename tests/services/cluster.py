@@ -39,7 +39,19 @@ SERVICES = "10.96.0.0/16"
 API = f"https://{NODE_ADDRESS}:6443"
 KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
-NEW_NAMESPACES = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+# A test run that is killed takes its cluster with it.
+NEW_NAMESPACES = (
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 INIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()"
 """The namespaces' first process: it only reaps orphans."""
 PAUSE = (
