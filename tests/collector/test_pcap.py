@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.collector.network import HTTP_CLIENT, POD_B, SERVICE, Network
+from tests.collector.network import HTTP_CLIENT, POD_B, SERVICE, Network, inside
 from tests.collector.test_live import collecting, http_server
 from tests.conftest import absent
 from tierflow.collector.capture import TruncatedError, frames
@@ -229,20 +230,64 @@ def test_a_pcapng_file_says_direction_and_time(tmp_path: Path, order: str, resol
     assert record["last_seen_ns"] - record["first_seen_ns"] == 10 ** (9 - resolution)
 
 
-def test_vlan_tags_extension_headers_and_fragments_are_passed_over_as_in_the_kernel(tmp_path: Path) -> None:
+def odd_frames() -> list[bytes]:
+    """SCTP in two VLANs, UDP past extension headers, a datagram in fragments, a stray fragment, an echo, and ARP."""
     extension = struct.pack(">BBHI", 60, 0, 0, 0) + struct.pack(">BBHI", 17, 0, 0, 0)
     datagram = udp(40_000, 53, 32)
-    packets = [
+    return [
         ethernet(0x0800, ipv4(132, struct.pack(">HHII", 36_412, 38_412, 0, 0)), vlans=2),
         ethernet(0x86DD, ipv6(0, extension + udp(40_000, 53))),
         ethernet(0x0800, ipv4(17, datagram[:24], identity=9, fragment=0x2000)),
         ethernet(0x0800, ipv4(17, datagram[24:], identity=9, fragment=3)),
         ethernet(0x0800, ipv4(17, datagram[24:], identity=10, fragment=3)),
+        ethernet(0x0800, ipv4(1, struct.pack(">BBHHH", 8, 0, 0, 77, 1))),
         ethernet(0x0806, bytes(28)),
     ]
+
+
+@pytest.mark.root
+def test_hand_made_frames_are_counted_in_the_kernel_as_from_a_file(tmp_path: Path) -> None:
+    try:
+        import_bcc()
+    except UnavailableError as error:
+        absent(str(error))
+
+    def send(frames: list[bytes]) -> bool:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("eth0", 0))
+            for frame in frames:
+                raw.send(frame)
+        return True
+
     file = tmp_path / "x.pcap"
-    file.write_bytes(pcap(packets))
-    sctp, six, whole, orphan = records_of(file)
+    file.write_bytes(pcap(odd_frames()))
+    with Network() as network, collecting(network, tmp_path) as live:
+        inside(network.a, lambda: send(odd_frames()))
+        seen, loss = live.drain()
+    assert loss == (0, 0, 0)
+    fields = [
+        "src_hi",
+        "src_lo",
+        "dst_hi",
+        "dst_lo",
+        "src_port",
+        "dst_port",
+        "proto",
+        "marks",
+        "packets_fwd",
+        "bytes_fwd",
+    ]
+    captured = records_of(file)
+    assert len(captured) == 5
+    found = {tuple(int(each[field]) for field in fields) for each in seen if each["proto"] != 58}
+    assert found == {tuple(int(each[field]) for field in fields) for each in captured}
+
+
+def test_vlan_tags_extension_headers_and_fragments_are_passed_over_as_in_the_kernel(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    file.write_bytes(pcap(odd_frames()))
+    sctp, six, whole, orphan, echo = records_of(file)
+    assert (echo["src_port"], echo["dst_port"]) == (77, 8 << 8)
     assert (sctp["proto"], sctp["src_port"], sctp["dst_port"]) == (132, 36_412, 38_412)
     assert (six["proto"], six["src_lo"], six["dst_lo"], six["dst_port"], six["bytes_fwd"]) == (17, 1, 2, 53, 68)
     assert (whole["packets_fwd"], whole["src_port"], whole["dst_port"]) == (2, 40_000, 53)
