@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WINDOW_S = 15
-HANDFUL_BYTES = 8 << 20
+HANDFUL_BYTES = 4 << 20
 
 
 def messages_of(workload: Workload, intervals: int) -> list[core.Message]:

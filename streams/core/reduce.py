@@ -189,16 +189,8 @@ def merge(parts: list[Reduced]) -> Reduced:
 
     Merging is associative and free of order: sums, smallest and largest.
     """
-    if len(parts) == 1:
-        rows, tuples = parts[0].rows, parts[0].tuples.copy()
-    else:
-        rows = np.concatenate([part.rows for part in parts])
-        tuples = np.concatenate([part.tuples for part in parts])
-        offset = position = 0
-        for part in parts:
-            tuples["row"][position : position + len(part.tuples)] += offset
-            offset += len(part.rows)
-            position += len(part.tuples)
+    together = join_slots(parts)
+    rows, tuples = together.rows, together.tuples
     groups = group(hash_columns(rows["hash"], rows["slot"]))
     merged = rows[groups.firsts]
     for name in _SUMS:
@@ -211,3 +203,16 @@ def merge(parts: list[Reduced]) -> Reduced:
     unique["hash"] = tuples["hash"][kept]
     unique["row"] = row_of[kept]
     return Reduced(merged, unique)
+
+
+def join_slots(parts: list[Reduced]) -> Reduced:
+    """All rows and connections, one part after the other, nothing merged: for parts of different slots."""
+    if len(parts) == 1:
+        return parts[0]
+    tuples = np.concatenate([part.tuples for part in parts])
+    offset = position = 0
+    for part in parts:
+        tuples["row"][position : position + len(part.tuples)] += offset
+        offset += len(part.rows)
+        position += len(part.tuples)
+    return Reduced(np.concatenate([part.rows for part in parts]), tuples)

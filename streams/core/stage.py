@@ -16,7 +16,7 @@ from tierflow.streams.core.counters import RuleKey, count_rules, encode_counters
 from tierflow.streams.core.documents import Slot, document_id, encode_logs
 from tierflow.streams.core.entities import Ends, Traces
 from tierflow.streams.core.join import Judges, boundaries, epoch_starts, join
-from tierflow.streams.core.reduce import EARLIEST_NS, Reduced, merge, reduce_records, unusable
+from tierflow.streams.core.reduce import EARLIEST_NS, Reduced, join_slots, merge, reduce_records, unusable
 from tierflow.streams.core.windows import Partition, WindowSettings
 
 if TYPE_CHECKING:
@@ -280,6 +280,7 @@ class Stage:
 
     def _flush(self, outcome: Outcome) -> None:
         width_s = self.settings.window.width_s
+        started = self._now()
         parts: list[Reduced] = []
         slots: list[Slot] = []
         for number, partition in self.partitions.items():
@@ -293,11 +294,10 @@ class Stage:
                     continue
                 for part in window.parts:
                     part.rows["slot"] = len(slots)
-                parts += window.parts
+                parts.append(merge(window.parts))
                 slots.append(Slot(window.cluster, window.node, window.index * width_s, (window.index + 1) * width_s))
         if parts:
-            started = self._now()
-            merged = merge(parts)
+            merged = join_slots(parts)
             self._mark("merge", started)
             self._write(merged, slots, outcome)
 
