@@ -144,3 +144,37 @@ def _tombstone(key: bytes | None) -> Tombstone:
     if len(parts) != 3 or not parts[2].isdigit():
         raise RejectedRecord(RejectReason.BAD_HEADER, f"inventory key {key!r}; accepted: kind|key|valid_from_ns")
     return Tombstone(parts[0], parts[1], int(parts[2]))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a message's value: a version of an object, or a heartbeat."""
+    time_ns = {"type": "integer", "minimum": 0, "description": "Unix time in nanoseconds."}
+    version = {"const": INVENTORY_VERSION}
+    heartbeat = _closed(
+        {
+            "version": version,
+            "watermark_ns": time_ns,
+            "publisher": {"type": "string", "description": "Identity of the publisher."},
+            "epoch": {"type": "integer", "description": "Grows with every change of publisher."},
+        }
+    )
+    begins = _closed(
+        {
+            "version": version,
+            "kind": {"enum": sorted(KINDS)},
+            "key": {"type": "string", "description": "[group/]Kind/namespace/name."},
+            "valid_from_ns": time_ns,
+            "valid_to_ns": {**time_ns, "type": ["integer", "null"], "description": "null while it holds."},
+            "object": {"type": "object", "description": "The object's content."},
+        }
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Inventory message",
+        "oneOf": [begins | {"title": "Version of an object"}, heartbeat | {"title": "Heartbeat"}],
+    }
+
+
+def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+    required = sorted(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

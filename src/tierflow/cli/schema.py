@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import orjson
 
-from tierflow.schemas import flow_log, loss, policy_counter, topics
+from tierflow.schemas import flow_log, inventory, loss, policy_counter, topics
 from tierflow.schemas.errors import ConfigurationError
 from tierflow.schemas.fields import json_schema
 
@@ -20,13 +19,8 @@ SCHEMAS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     topics.POLICY_COUNTERS.name: lambda: json_schema(topics.POLICY_COUNTERS, "Policy counter", policy_counter.FIELDS),
     topics.FLOWS_LOSS.name: lambda: json_schema(topics.FLOWS_LOSS, "Loss record", loss.LOSS_FIELDS),
     topics.DEAD_LETTER.name: lambda: json_schema(topics.DEAD_LETTER, "Dead letter", loss.DEAD_LETTER_FIELDS),
-    topics.INVENTORY.name: lambda: _inventory(),
+    topics.INVENTORY.name: inventory.json_schema,
 }
-
-
-def _inventory() -> dict[str, Any]:
-    schema: dict[str, Any] = importlib.import_module("tierflow.schemas.inventory").json_schema()
-    return schema
 
 
 @click.command("schema")
