@@ -9,11 +9,12 @@ import signal
 from pathlib import Path
 
 import click
+from aiokafka.errors import KafkaError
 
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
-from tierflow.schemas.errors import ConfigurationError
+from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
 log = logging.getLogger("tierflow.stream")
 
@@ -100,6 +101,8 @@ def command(
     )
     try:
         asyncio.run(_serve(settings, run))
+    except KafkaError as error:
+        raise UnavailableError(f"--kafka {kafka}: {type(error).__name__}: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"stream: {error.strerror or error}") from error
     # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
