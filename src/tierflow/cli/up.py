@@ -20,6 +20,9 @@ from tierflow.cli.broker import LOOPBACK, broker_argv, check_port_free, wait_for
 from tierflow.cli.settings import setting
 from tierflow.cli.state import state_folder
 from tierflow.cli.supervisor import Child, Supervisor
+from tierflow.collector.synthetic import STOREFRONT_PODS
+from tierflow.lab.paper import publish_pods
+from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -153,7 +156,7 @@ async def _start_all(up: UpSettings, source: Source, supervisor: Supervisor, scr
             with screen.status("storefront: namespaces, policies, traffic"):
                 await _tierflow("lab", "set-up")
             screen.print("  ✓ storefront lab")
-        manifests += _lab_manifests(with_pods=source == "ebpf")
+        manifests += _lab_manifests(real=source == "ebpf")
     if not manifests:
         raise ConfigurationError("up: nothing says which pods there are; give --lab or --manifests FOLDER")
     for child in _children(up, source, manifests):
@@ -205,11 +208,12 @@ def _source(up: UpSettings, screen: Console) -> Source:
     return "synthetic"
 
 
-def _lab_manifests(*, with_pods: bool) -> list[Path]:
-    folders = [lab_folder()]
-    if with_pods:
-        folders.append(state_folder() / "lab" / "inventory")
-    return folders
+def _lab_manifests(*, real: bool) -> list[Path]:
+    if real:
+        return [lab_folder(), state_folder() / "lab" / "inventory"]
+    on_paper = state_folder() / "synthetic"
+    publish_pods(lab_folder(), on_paper, STOREFRONT_PODS, SystemClock())
+    return [lab_folder(), lab_folder() / "lab", on_paper]
 
 
 def lab_folder() -> Path:
