@@ -148,6 +148,8 @@ def up(before: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iter
             process.send_signal(signal.SIGINT)
             process.wait(timeout=90)
         reader.join(timeout=10)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def _read(running: Up) -> None:
