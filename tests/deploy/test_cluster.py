@@ -37,16 +37,16 @@ from tierflow.schemas.wire import decode_batch
 def address(hi, lo):
     return ".".join(str(part) for part in (int(lo) & 0xFFFFFFFF).to_bytes(4))
 
-async def read(broker, wanted):
+async def read(broker, seconds):
     consumer = AIOKafkaConsumer("flows.raw.v1", bootstrap_servers=broker, auto_offset_reset="earliest", group_id=None)
     await consumer.start()
     seen = set()
     try:
-        async with asyncio.timeout(45):
-            while len(seen) < wanted:
+        async with asyncio.timeout(seconds):
+            while True:
                 batch = decode_batch((await consumer.getone()).value)
                 for r in batch.records:
-                    if int(r["nat_dst_port"]):
+                    if int(r["nat_dst_port"]) == 8080:
                         seen.add((batch.header.node, address(r["src_hi"], r["src_lo"]),
                                   address(r["dst_hi"], r["dst_lo"]), int(r["dst_port"]),
                                   address(r["nat_dst_hi"], r["nat_dst_lo"]), int(r["nat_dst_port"])))
@@ -103,13 +103,13 @@ def broker_address(cluster: Cluster) -> str:
     return f"{service['spec']['clusterIP']}:9092"  # type: ignore[index]
 
 
-def edges(cluster: Cluster, wanted: int) -> set[tuple[str, str, str, int]]:
+def edges(cluster: Cluster, seconds: int) -> set[tuple[str, str, str, int]]:
     """(node, caller, callee, callee's port) by Deployment name, of calls through a Service as the collector saw."""
     # The broker advertises its Service's name, which the node itself resolves through its own resolver file only.
     lines = cluster.inside(
         # In a mount namespace of its own: on the node's shared tree every such mount would double the ones before.
         "unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/resolv.conf; shift; exec "$@"',
-        str(cluster.folder / "resolv.conf"), "-", sys.executable, "-c", READER, broker_address(cluster), str(wanted),
+        str(cluster.folder / "resolv.conf"), "-", sys.executable, "-c", READER, broker_address(cluster), str(seconds),
     )  # fmt: skip
     names = {
         pod["status"]["podIP"]: pod["metadata"]["labels"].get("app", "")
