@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tierflow.cli.broker import free_port
+from tierflow.lab import truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 WINDOW_S = 5
+TRUTH_S = float(os.environ.get("TRUTH_S", "20"))
+"""How long traffic is counted; TRUTH_S=60 counts for a minute."""
 TWO_WINDOWS_S = 2 * WINDOW_S + 10
 """Two windows, the allowed lateness, and the time to answer a query on a busy machine."""
 
@@ -211,6 +214,64 @@ def test_the_rogue_is_denied_at_five_targets_by_the_right_rules_and_nothing_pass
         assert (log["packets_out"], log["bytes_out"]) == (0, 0)
         assert log["packets_in"] > 0
     assert up.tierflow("lab", "remove-rogue").returncode == 0
+
+
+def quiet(up: Up) -> int:
+    """Stop the traffic; returns the start of a window that begins after its last packet."""
+    assert up.tierflow("lab", "pause").returncode == 0
+    until(
+        lambda: all(pod["in_flight"] == 0 for pod in json.loads(up.tierflow("lab", "status", "--json").stdout)),
+        30,
+        lambda: up.tierflow("lab", "status").stdout,
+    )
+    boundary = (int(time.time()) // WINDOW_S + 2) * WINDOW_S
+    until(lambda: time.time() >= boundary, 3 * WINDOW_S, time.time)
+    return boundary
+
+
+def summed(logs: list[dict[str, Any]], reporter: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """Packets and bytes by (from, to) address, as the reporter's flow logs have them; each name here is one pod."""
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for log in (log for log in logs if log["reporter"] == reporter):
+        (source,), (dest,) = log["source_ips"], log["dest_ips"]
+        outward, inward = ((source, dest), (dest, source)) if reporter == "src" else ((dest, source), (source, dest))
+        for pair, suffix in ((outward, "out"), (inward, "in")):
+            packets, size = sums.get(pair, (0, 0))
+            sums[pair] = (packets + log[f"packets_{suffix}"], size + log[f"bytes_{suffix}"])
+    return {pair: counted for pair, counted in sums.items() if counted[0]}
+
+
+def since(before: truth.Pairs, after: truth.Pairs) -> dict[tuple[str, str], tuple[int, int]]:
+    """What nftables counted between two readings."""
+    nothing = truth.Count(0, 0)
+    found = {
+        pair: (count.packets - before.get(pair, nothing).packets, count.bytes - before.get(pair, nothing).bytes)
+        for pair, count in after.items()
+    }
+    return {pair: counted for pair, counted in found.items() if counted[0]}
+
+
+def test_packets_and_bytes_of_every_pair_equal_what_nftables_counted(up: Up) -> None:
+    began = quiet(up)
+    before_traffic = truth.read()
+    assert up.tierflow("lab", "resume").returncode == 0
+    end = time.monotonic() + TRUTH_S
+    until(lambda: time.monotonic() >= end, TRUTH_S + 5, time.monotonic)
+    quiet(up)
+    after_traffic = truth.read()
+    assert up.tierflow("lab", "resume").returncode == 0
+
+    delivered = since(before_traffic.delivered, after_traffic.delivered)
+    assert len(delivered) >= 2 * len(EDGES)
+    pods = {pair[0] for pair in since(before_traffic.sent, after_traffic.sent)}
+    between_pods = {pair: counted for pair, counted in delivered.items() if set(pair) <= pods}
+    ended = int(time.time()) // WINDOW_S * WINDOW_S - WINDOW_S
+
+    def logs() -> list[dict[str, Any]]:
+        return up.flows("--from", str(began), "--to", str(ended))
+
+    until(lambda: summed(logs(), "src") == delivered, TWO_WINDOWS_S, lambda: (summed(logs(), "src"), delivered))
+    assert summed(logs(), "dst") == between_pods
 
 
 @pytest.mark.parametrize(
