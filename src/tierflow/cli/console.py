@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.elasticsearch import elasticsearch_settings
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import open_store
 from tierflow.schemas.clock import SystemClock
-from tierflow.schemas.errors import ConfigurationError, UnavailableError
+from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 QUERY_TIMEOUT_S = 20.0
 """Bound on one question to the store: the server gives up then too."""
 ADDRESS_FILE = "console.url"
+
+BROKER_TIMEOUT_S = 10.0
 
 
 @click.command("console")
@@ -71,10 +74,8 @@ async def _serve(kafka: str, store: RemoteStore | ElasticsearchStore, port: int,
     inventory = TopicInventory(Reader(kafka, Metrics()))
     app = console_app(store, inventory, TokenSessions(settings.token), SystemClock(), settings)
     bound = _bind(port)
-    try:
-        await inventory.start()
-    except OSError as error:
-        raise UnavailableError(f"--kafka {kafka}: {error}") from error
+    await wait_for_broker(kafka, BROKER_TIMEOUT_S)
+    await inventory.start()
     follow = asyncio.create_task(inventory.follow())
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
