@@ -21,7 +21,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("end_time", FieldType.DATE_S, "End of the window, Unix seconds."),
     Field("@timestamp", FieldType.DATE_MS, "End of the window in milliseconds."),
     Field("cluster", _K, "Cluster name; empty when there is only one."),
-    Field("host", _K, "Node that saw the packets."),
+    Field("host", _K, "Node that saw the packets; '-' in an endpoints record, which counts the cluster."),
     Field("late", FieldType.BOOLEAN, "True when its records came after the window was flushed; adds to that window."),
     Field("tier", _K, "Tier of the policy; __PROFILE__ for a profile."),
     Field("policy", _K, "Policy as in a flow log's trace, for instance storefront/default.trusted."),

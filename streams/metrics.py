@@ -62,3 +62,7 @@ RULE_BYTES: Final = counter(
     "tierflow_policy_rule_bytes_total", "bytes", "Bytes by policy rule, both ways.",
     "tier", "policy", "rule_index", "rule_direction", "action",
 )  # fmt: skip
+POLICY_ENDPOINTS: Final = gauge(
+    "tierflow_policy_endpoints", "endpoints", "Endpoints that a policy applies to, by the newest window.",
+    "tier", "policy", "rule_direction",
+)  # fmt: skip

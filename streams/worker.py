@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tierflow.inventory.snapshot import Snapshot
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.metrics import Metrics
+    from tierflow.streams.core.endpoints import DirectionKey
     from tierflow.streams.core.stage import Stage
     from tierflow.streams.output import Output
 
@@ -75,6 +76,7 @@ class Worker:
         self._room.set()
         self._unsettled: dict[tuple[int, int], Any] = {}
         self._rules: dict[tuple[str, ...], float] = {}
+        self._governed: set[DirectionKey] = set()
         self._cpu: dict[str, float] = {}
         self.consumer: Any = None
 
@@ -285,6 +287,8 @@ class Worker:
         for closed in outcome.closed.values():
             for window in closed:
                 live.observe(m.DELAY, (now_ns - (window.index + 1) * width_ns) / NS_PER_S)
+        if outcome.endpoints is not None:
+            self._show_endpoints(outcome.endpoints)
         now = self._clock.monotonic_s()
         for key, sums in outcome.rules.items():
             labels = (key[1], key[2], str(key[7]), key[8], key[9])
@@ -293,6 +297,13 @@ class Worker:
             live.add(m.RULE_CONNECTIONS, sums[0], **named)
             live.add(m.RULE_PACKETS, sums[2] + sums[3], **named)
             live.add(m.RULE_BYTES, sums[4] + sums[5], **named)
+
+    def _show_endpoints(self, counts: dict[DirectionKey, int]) -> None:
+        for key in self._governed - counts.keys():
+            self._metrics.forget(m.POLICY_ENDPOINTS, **dict(zip(m.POLICY_ENDPOINTS.labels, key, strict=True)))
+        for key, count in counts.items():
+            self._metrics.set(m.POLICY_ENDPOINTS, count, **dict(zip(m.POLICY_ENDPOINTS.labels, key, strict=True)))
+        self._governed = set(counts)
 
 
 def _faust_tp(topic: str, partition: int) -> Any:

@@ -14,6 +14,7 @@ from tierflow.schemas.wire import decode_batch
 from tierflow.streams.core.aggregate import Levels, aggregate
 from tierflow.streams.core.counters import RuleKey, count_rules, encode_counters
 from tierflow.streams.core.documents import Slot, document_id, encode_logs
+from tierflow.streams.core.endpoints import DirectionKey, EndpointCounts
 from tierflow.streams.core.entities import Ends, Traces
 from tierflow.streams.core.join import Judges, boundaries, epoch_starts, join
 from tierflow.streams.core.reduce import EARLIEST_NS, Reduced, join_slots, merge, reduce_records, unusable
@@ -75,6 +76,7 @@ class Outcome:
         rejected: for the dead-letter topic.
         closed: windows whose documents are in here, by partition.
         rules: totals by rule, for metrics.
+        endpoints: how many endpoints each policy applies to by the newest window; None: no window told.
     """
 
     logs: list[tuple[str, bytes]] = field(default_factory=list)
@@ -83,6 +85,7 @@ class Outcome:
     rejected: list[Rejected] = field(default_factory=list)
     closed: dict[int, list[Closed]] = field(default_factory=dict)
     rules: dict[RuleKey, list[int]] = field(default_factory=dict)
+    endpoints: dict[DirectionKey, int] | None = None
     batches: int = 0
     duplicates: int = 0
     records: int = 0
@@ -112,6 +115,7 @@ class Stage:
         self._judges = Judges(compiler)
         self._ends = Ends()
         self._traces = Traces()
+        self._endpoints = EndpointCounts()
         self._snapshot: Snapshot | None = None
         self._boundaries: NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._source_ports = False
@@ -300,6 +304,16 @@ class Stage:
             merged = join_slots(parts)
             self._mark("merge", started)
             self._write(merged, slots, outcome)
+            self._count_endpoints(slots, outcome)
+
+    def _count_endpoints(self, slots: list[Slot], outcome: Outcome) -> None:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        documents = list(self._endpoints.encode(slots, snapshot, self._judges))
+        if documents:
+            outcome.counters += documents
+            outcome.endpoints = self._endpoints.latest
 
     def _write(self, reduced: Reduced, slots: list[Slot], outcome: Outcome) -> None:
         snapshot = self._snapshot

@@ -161,7 +161,7 @@ def test_counters_credit_the_rule_by_its_real_index() -> None:
     found = {
         (each["policy"], each["rule_direction"], each["action"], each["rule_index"]): each["packets_in"]
         for each in run.counters.values()
-        if each["policy"] == "shop/default.backend"
+        if each["policy"] == "shop/default.backend" and each["record"] == "traffic"
     }
     assert found == {
         ("shop/default.backend", "ingress", "allow", 0): 3,
