@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -48,6 +51,7 @@ class EbpfSettings:
         interval_s: how often it is drained.
         keepalive_s: an open, silent conversation has a record in each span of this width, aligned to Unix time.
         max_conversations: entries of each counter map and of the conversation map.
+        hand_over: leave filters and maps counting at the end, for the collector that comes next to take over.
     """
 
     node: str
@@ -55,6 +59,7 @@ class EbpfSettings:
     interval_s: float
     keepalive_s: float
     max_conversations: int
+    hand_over: bool = False
 
 
 class EbpfSource:
@@ -63,9 +68,10 @@ class EbpfSource:
     def __init__(self, settings: EbpfSettings, file_system: Path = BPF_FILE_SYSTEM) -> None:
         self._settings = settings
         self._root = file_system / "tierflow"
-        self._folder = self._root / settings.node.replace(".", "_") / f"{layout_name()}_{os.getpid()}"
+        self._folder = self._root / settings.node.replace(".", "_") / f"{layout_name()}_{secrets.token_hex(4)}"
         self._file_system = file_system
         self._fds: dict[str, int] = {}
+        self._place: socket.socket | None = None
         self._attachments: Attachments | None = None
         self._lock = threading.Lock()
         self._reader = bpf_syscall.BatchReader(KEY, RECORD)
@@ -98,6 +104,7 @@ class EbpfSource:
             UnavailableError: a privilege, BCC, headers or the bpf file system is missing.
         """
         privileges.require(privileges.effective())
+        self._place = _take_place(self._settings.node)
         self._make_folder()
         self._load()
         self._fds = {name: bpf_syscall.open_pinned(self._folder / name) for name in PINNED}
@@ -147,14 +154,20 @@ class EbpfSource:
         yield Drain(swept, started_ns, ended_ns, self._watermark_ns, loss)
 
     def stop(self) -> None:
-        """Detach, unpin, close."""
-        if self._attachments is not None:
+        """Close; detach and unpin, unless another collector shall take over."""
+        handed_over = self._settings.hand_over and self._attachments is not None
+        if self._attachments is not None and not handed_over:
             with self._lock:
                 self._attachments.detach()
-            self._attachments = None
+        self._attachments = None
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
+        if self._place is not None:
+            self._place.close()
+            self._place = None
+        if handed_over:
+            return
         _remove(self._folder)
         for parent in (self._folder.parent, self._root):
             with contextlib.suppress(OSError):  # another node's collector pins beside this one
@@ -171,7 +184,6 @@ class EbpfSource:
                     f"mount it: mount -t bpf bpf {self._file_system}"
                 )
         try:
-            _remove(self._folder)
             self._folder.mkdir(parents=True)
         except OSError as error:
             raise UnavailableError(f"--source ebpf: {self._folder}: {error.strerror}; it must be writable") from error
@@ -239,15 +251,7 @@ class EbpfSource:
         return np.concatenate(made)
 
     def _left_behind(self) -> list[Path]:
-        folders = [path for path in self._folder.parent.iterdir() if path.is_dir() and path != self._folder]
-        alive = [path for path in folders if _process_lives(path.name.rpartition("_")[2])]
-        if alive:
-            _remove(self._folder)
-            raise UnavailableError(
-                f"--node {self._settings.node}: another collector of this node runs (process "
-                f"{alive[0].name.rpartition('_')[2]})"
-            )
-        return folders
+        return [path for path in self._folder.parent.iterdir() if path.is_dir() and path != self._folder]
 
     def _adopt_conversations(self, folder: Path) -> None:
         if not folder.name.startswith(layout_name()):
@@ -286,7 +290,7 @@ class EbpfSource:
             self._inherited.append((np.zeros(0, RECORD), _total_loss(fd)))
             os.close(fd)
         _remove(folder)
-        _log.warning("took over %d records from a collector that ended without detaching", count)
+        _log.info("took over %d records that the collector before left in the kernel", count)
 
 
 def _boot_offset_ns() -> int:
@@ -324,11 +328,34 @@ def _entries_of(folder: Path) -> int:
     return count
 
 
-def _process_lives(pid: str) -> bool:
+def _take_place(node: str) -> socket.socket:
+    """Be the node's one collector for as long as the socket is open.
+
+    Process ids say nothing here: in a pod every collector is process 1. The kernel frees an abstract address with its
+    process, however that ends, and it belongs to the network namespace, as the interfaces do.
+    """
+    address = f"\0tierflow-collector/{node}"
+    place = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        return b"tierflow" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+        place.bind(address)
+        place.listen(1)
+    except OSError as error:
+        place.close()
+        raise UnavailableError(
+            f"--node {node}: another collector of this node runs (process {_owner(address)})"
+        ) from error
+    return place
+
+
+def _owner(address: str) -> str:
+    """Process id of whoever listens there, as far as it can be told from here."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        try:
+            asking.connect(address)
+        except OSError:
+            return "unknown"
+        pid, _, _ = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return str(pid) if pid else "in another pod"
 
 
 def _remove(folder: Path) -> None:

@@ -7,13 +7,19 @@ import sys
 import numpy as np
 
 from tierflow.collector.ebpf import EbpfSettings, EbpfSource
+from tierflow.schemas.errors import UnavailableError
 from tierflow.schemas.record import RECORD
 
 
 def main() -> None:
-    node, pattern, keepalive_s, entries = sys.argv[1:5]
-    source = EbpfSource(EbpfSettings(node, (pattern,), 1.0, float(keepalive_s), int(entries)))
-    source.start()
+    node, pattern, keepalive_s, entries, end = sys.argv[1:6]
+    source = EbpfSource(EbpfSettings(node, (pattern,), 1.0, float(keepalive_s), int(entries), end == "hand-over"))
+    try:
+        source.start()
+    except UnavailableError as error:
+        print(error, flush=True)
+        source.stop()
+        return
     print("ready", flush=True)
     try:
         for line in sys.stdin:

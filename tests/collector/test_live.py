@@ -55,12 +55,18 @@ class Live:
 
 @contextmanager
 def collecting(
-    network: Network, folder: Path, node: str = "", keepalive_s: float = 3600, entries: int = 4096
+    network: Network,
+    folder: Path,
+    node: str = "",
+    keepalive_s: float = 3600,
+    entries: int = 4096,
+    *,
+    end: str = "detach",
 ) -> Iterator[Live]:
     node = node or f"t{secrets.token_hex(4)}"
     process = network.start(
         network.node, sys.executable, "-m", "tests.collector.drained", node, network.pattern, str(keepalive_s),
-        str(entries), cwd=Path(__file__).parents[2],
+        str(entries), end, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdin is not None
@@ -186,6 +192,35 @@ def test_a_killed_collector_is_replaced_and_its_counts_are_kept(network: Network
     assert len(at_a) == 2
     assert (at_a["packets_fwd"].sum(), at_a["bytes_fwd"].sum()) == expected["a_out"]
     assert loss == (0, 0, 0)
+
+
+def test_what_is_counted_between_a_collector_that_hands_over_and_the_next_is_kept(
+    network: Network, tmp_path: Path
+) -> None:
+    node = f"t{secrets.token_hex(4)}"
+    with http_server(network):
+        with collecting(network, tmp_path, node, end="hand-over") as before:
+            network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "2000")
+            first, _ = before.drain()
+        network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "3000")
+        with collecting(network, tmp_path, node) as live:
+            second, loss = live.drain()
+            expected = network.counters()
+    at_a = of(ipv4(np.concatenate([first, second])), POD_A, Reporter.SRC)
+    assert len(at_a) == 2
+    assert (at_a["packets_fwd"].sum(), at_a["bytes_fwd"].sum()) == expected["a_out"]
+    assert loss == (0, 0, 0)
+
+
+def test_a_second_collector_of_the_same_node_is_refused_and_disturbs_nothing(network: Network, tmp_path: Path) -> None:
+    node = f"t{secrets.token_hex(4)}"
+    with http_server(network), collecting(network, tmp_path, node) as live:
+        arguments = ("-m", "tests.collector.drained", node, network.pattern, "3600", "4096", "detach")
+        refused = network.on(network.node, sys.executable, *arguments, cwd=Path(__file__).parents[2]).stdout
+        assert refused == f"--node {node}: another collector of this node runs (process {live.process.pid})\n"
+        network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "10")
+        records, _ = live.drain()
+    assert len(of(ipv4(records), POD_A, Reporter.SRC)) == 1
 
 
 def test_what_another_versions_maps_held_is_counted_as_loss(network: Network, tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ _SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHE
 @setting(
     "--max-conversations", type=click.IntRange(1024, 16_777_216), default=131_072, help="Entries of the kernel's maps."
 )
+@setting(
+    "--hand-over/--no-hand-over", default=False,
+    help="At the end, leave the kernel counting for the collector that comes next.",
+)  # fmt: skip
 @setting("--node", default=socket.gethostname, show_default="host name", help="This node's name in Kubernetes.")
 @setting("--cluster", default="", help="This cluster's name.")
 @setting("--topic-prefix", default="", help="Put before each topic's name.")
@@ -64,6 +68,7 @@ def command(
     interval_s: float,
     keepalive_s: float,
     max_conversations: int,
+    hand_over: bool,
     node: str,
     cluster: str,
     topic_prefix: str,
@@ -78,7 +83,8 @@ def command(
         raise ConfigurationError(
             f"--interfaces {interfaces!r}: no pattern; accepted: comma-separated, like cali*,veth*"
         )
-    chosen = _source(source, EbpfSettings(node, patterns, interval_s, keepalive_s, max_conversations), file, seed)
+    ebpf = EbpfSettings(node, patterns, interval_s, keepalive_s, max_conversations, hand_over)
+    chosen = _source(source, ebpf, file, seed)
     measured = Metrics()
     if metrics_port is not None:
         try:
