@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.elasticsearch import elasticsearch_settings
+from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import open_store
@@ -21,8 +24,6 @@ from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
     from tierflow.sinks.elasticsearch.store import ElasticsearchStore
     from tierflow.sinks.read.remote import RemoteStore
@@ -31,35 +32,63 @@ LOOPBACK = "127.0.0.1"
 QUERY_TIMEOUT_S = 20.0
 """Bound on one question to the store: the server gives up then too."""
 ADDRESS_FILE = "console.url"
-
 BROKER_TIMEOUT_S = 10.0
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 
 @click.command("console")
 @kafka_setting
+@kafka_security
 @elasticsearch_settings
 @setting(
     "--store", metavar="ADDRESS", default=None, help="Where the store's read side is; without it, the embedded one."
 )
-@setting("--port", type=click.IntRange(0, 65535), default=8080, help="Loopback port; 0 chooses a free one.")
+@setting("--host", default=LOOPBACK, help="Address to listen on; 0.0.0.0 is every one, as behind a Service.")
+@setting("--port", type=click.IntRange(0, 65535), default=8080, help="Port to listen on; 0 chooses a free one.")
+@setting(
+    "--token-file", type=click.Path(path_type=Path), default=None,
+    help="File with the token that opens a session; without it, each start makes one.",
+)  # fmt: skip
 @setting("--allow-host", "allow_host", multiple=True, help="Further host name to answer to, as behind a proxy.")
 def command(
     kafka: str,
+    kafka_security: KafkaSecurity,
     elasticsearch: ElasticsearchSettings | None,
     elasticsearch_index: str,
     store: str | None,
+    host: str,
     port: int,
+    token_file: Path | None,
     allow_host: tuple[str, ...],
 ) -> None:
     """Serve the page; the address printed holds the token that opens a session."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    opened = open_store(store, elasticsearch, elasticsearch_index, QUERY_TIMEOUT_S)
+    token = secrets.token_urlsafe(24) if token_file is None else _token(token_file)
+    shown = token if token_file is None else f"TOKEN (the one in {token_file})"
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(
-            _serve(kafka, open_store(store, elasticsearch, elasticsearch_index, QUERY_TIMEOUT_S), port, allow_host)
-        )
+        asyncio.run(_serve(kafka, kafka_security.client_arguments(), opened, (host, port), token, shown, allow_host))
 
 
-async def _serve(kafka: str, store: RemoteStore | ElasticsearchStore, port: int, allow_host: tuple[str, ...]) -> None:
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+    if not TOKEN.fullmatch(token):
+        raise ConfigurationError(f"--token-file {path}: accepted are 16 or more letters, digits, - and _")
+    return token
+
+
+async def _serve(
+    kafka: str,
+    security: dict[str, Any],
+    store: RemoteStore | ElasticsearchStore,
+    address: tuple[str, int],
+    token: str,
+    shown: str,
+    allow_host: tuple[str, ...],
+) -> None:
     import uvicorn
 
     from tierflow.console.server.app import console_app
@@ -68,26 +97,27 @@ async def _serve(kafka: str, store: RemoteStore | ElasticsearchStore, port: int,
     from tierflow.console.server.settings import ConsoleSettings
     from tierflow.inventory.topic import Reader
     from tierflow.schemas.metrics import Metrics
+    from tierflow.schemas.topics import INVENTORY
 
-    default = ConsoleSettings(token=secrets.token_urlsafe(24))
-    settings = ConsoleSettings(token=default.token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
-    inventory = TopicInventory(Reader(kafka, Metrics()))
+    default = ConsoleSettings(token=token)
+    settings = ConsoleSettings(token=token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
+    inventory = TopicInventory(Reader(kafka, Metrics(), INVENTORY, security))
     app = console_app(store, inventory, TokenSessions(settings.token), SystemClock(), settings)
-    bound = _bind(port)
-    await wait_for_broker(kafka, BROKER_TIMEOUT_S)
+    bound = _bind(*address)
+    await wait_for_broker(kafka, BROKER_TIMEOUT_S, **security)
     await inventory.start()
     follow = asyncio.create_task(inventory.follow())
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
     serve = asyncio.create_task(_run(server, bound))
-    address = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token={settings.token}"
-    file = _publish(address)
+    page = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token="
+    file = _publish(page + token)
     try:
         while not server.started and not serve.done():  # noqa: ASYNC110  # uvicorn tells by this flag alone
             await asyncio.sleep(0.02)
         if server.started:
-            click.echo(f"open {address}", err=True)
+            click.echo(f"open {page}{shown}", err=True)
             click.echo("ready", err=True)
         await asyncio.wait({serve, follow}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
@@ -108,13 +138,13 @@ async def _run(server: Any, bound: socket.socket) -> None:
         await server.serve(sockets=[bound])
 
 
-def _bind(port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((LOOPBACK, port))
+        bound.bind((host, port))
     except OSError as error:
-        raise ConfigurationError(f"--port {port}: {error.strerror}; 0 chooses a free one") from error
+        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; 0 chooses a free port") from error
     return bound
 
 
