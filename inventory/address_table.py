@@ -1,15 +1,19 @@
 """From an address and a time to the version that held it, vectorised: a hash table and a padded search.
 
-Addresses are hashed into an open-addressed table whose slots carry the address's number. The intervals of an address
-are consecutive in columns padded to a power of two, so the search by time is a fixed number of gathers, no branches.
+Addresses are hashed to numbers. The intervals of an address are consecutive in columns padded to a power of two, so the
+search by time is a fixed number of gathers, no branches. The few addresses that changed hands more often than that have
+their intervals one behind the other in columns of their own.
 """
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from tierflow.inventory.address_numbers import AddressNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,101 +28,140 @@ FOREVER: Final = np.iinfo(np.int64).max
 BLOCK: Final = 8_192
 """Look-ups done at once: the scratch columns then stay in the processor's second-level cache."""
 WIDEST: Final = 16
-"""Most intervals of one address on the fast path; an address with more is searched between its own bounds."""
-_MIX_HI: Final = np.uint64(0x9E3779B97F4A7C15)
-_MIX_LO: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+"""Most intervals of one address on the fast path."""
+_NEVER: Final = np.iinfo(np.int64).min
 
 Segment = tuple[int, int, int]
 """from_ns, to_ns, version id; segments of an address are in order and do not overlap."""
 
 
-class AddressNumbers:
-    """An immutable hash table from 16-byte addresses to their number, 0 … n-1."""
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Intervals by column; the same place in each column is one interval."""
 
-    __slots__ = ("_hi", "_lo", "_number", "_shift", "count")
+    begin: I64
+    end: I64
+    version: I32
 
-    def __init__(self, hi: U64, lo: U64) -> None:
-        """``hi`` and ``lo`` are distinct addresses; each one's number is its position."""
-        self.count = len(hi)
-        bits = max(4, (4 * max(1, self.count) - 1).bit_length())
-        size = 1 << bits
-        self._shift = np.uint64(64 - bits)
-        self._hi = np.zeros(size, np.uint64)
-        self._lo = np.zeros(size, np.uint64)
-        self._number = np.full(size, -1, np.int32)
-        slots = self._slots(hi, lo)
-        waiting = np.arange(self.count)
-        while len(waiting):
-            # Of all that want the same free slot the first gets it, the others go one further.
-            want = slots[waiting]
-            free = self._number[want] < 0
-            _, first = np.unique(want, return_index=True)
-            chosen = np.zeros(len(waiting), bool)
-            chosen[first] = True
-            chosen &= free
-            placed, at = waiting[chosen], want[chosen]
-            self._hi[at], self._lo[at], self._number[at] = hi[placed], lo[placed], placed
-            waiting = waiting[~chosen]
-            slots[waiting] = (slots[waiting] + 1) & (size - 1)
+    @staticmethod
+    def of(segments: Iterable[Segment], count: int) -> Intervals:
+        """``count`` segments in their order."""
+        # An order of magnitude quicker than an array of tuples.
+        columns = np.fromiter(chain.from_iterable(segments), np.int64, 3 * count).reshape(-1, 3)
+        return Intervals(columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].astype(np.int32))
 
-    def _slots(self, hi: U64, lo: U64) -> I64:
-        mixed = hi * _MIX_HI
-        mixed ^= lo
-        mixed *= _MIX_LO
-        mixed >>= self._shift
-        return mixed.view(np.int64)
+    @staticmethod
+    def empty(count: int) -> Intervals:
+        """Intervals that hold at no time, and sort behind all others."""
+        return Intervals(
+            np.full(count, FOREVER, np.int64), np.full(count, _NEVER, np.int64), np.full(count, -1, np.int32)
+        )
 
-    def numbers(self, hi: U64, lo: U64) -> I32:
-        """The number of each address, -1 where it isn't in the table."""
-        slots = self._slots(hi, lo)
-        found = self._number.take(slots)
-        right = self._lo.take(slots) == lo
-        right &= self._hi.take(slots) == hi
-        # An empty slot ends the search with -1; a slot of another address sends it one further.
-        wrong = np.flatnonzero(~(right | (found < 0)))
-        mask = len(self._number) - 1
-        while len(wrong):
-            slot = (slots[wrong] + 1) & mask
-            slots[wrong] = slot
-            number = self._number[slot]
-            found[wrong] = number
-            same = (self._lo[slot] == lo[wrong]) & (self._hi[slot] == hi[wrong])
-            wrong = wrong[~(same | (number < 0))]
-        return found
+    def put(self, at: I64, other: Intervals) -> None:
+        """Write others over those at ``at``; only while nobody else has seen this."""
+        self.begin[at], self.end[at], self.version[at] = other.begin, other.end, other.version
+
+    def put_rows(self, width: int, rows: I64 | slice, other: Intervals, other_width: int) -> None:
+        """Write rows of ``other``, all but its last, over rows of these, which are as wide or wider; see ``put``."""
+        for mine, its, nothing in (
+            (self.begin, other.begin, FOREVER), (self.end, other.end, _NEVER), (self.version, other.version, -1)
+        ):  # fmt: skip
+            table = mine.reshape(-1, width)
+            table[rows, :other_width] = its.reshape(-1, other_width)[:-1]
+            table[rows, other_width:] = nothing
+
+    def take(self, at: I64) -> Intervals:
+        """Those at ``at``."""
+        return Intervals(self.begin[at], self.end[at], self.version[at])
+
+    def followed_by(self, other: Intervals) -> Intervals:
+        """These, then others."""
+        return Intervals(
+            np.concatenate((self.begin, other.begin)),
+            np.concatenate((self.end, other.end)),
+            np.concatenate((self.version, other.version)),
+        )
+
+    def renumbered(self, new: I32) -> Intervals:
+        """The same with version ``new[version]``."""
+        # Version -1 stays: it takes the last element, which is there for it.
+        return Intervals(self.begin, self.end, np.append(new, np.int32(-1))[self.version])
 
 
+@dataclass(frozen=True, slots=True)
 class AddressTable:
-    """Who held which address when; immutable."""
+    """Who held which address when; immutable.
 
-    __slots__ = ("_addresses", "_from", "_id", "_long", "_steps", "_to", "_width")
+    Attributes:
+        addresses: the number of each address.
+        width: intervals a row of ``padded`` has room for, a power of two.
+        padded: row by row, the intervals of each address; one row more, all empty, is for addresses that nobody held.
+        long_of: of each address, which of the long ones it is; -1 for one whose intervals are in its row.
+        long: intervals of the long ones, one after the other.
+        long_bounds: where in ``long`` each long one begins; one more for the end.
+    """
 
-    def __init__(self, hi: U64, lo: U64, segments: Sequence[Sequence[Segment]]) -> None:
+    addresses: AddressNumbers
+    width: int
+    padded: Intervals
+    long_of: I32
+    long: Intervals
+    long_bounds: I64
+
+    @staticmethod
+    def of(hi: U64, lo: U64, segments: Sequence[Sequence[Segment]]) -> AddressTable:
         """``segments[i]`` belongs to address ``i``; addresses are distinct."""
-        self._addresses = AddressNumbers(hi, lo)
-        count = len(segments)
-        longest = max((len(each) for each in segments), default=1)
-        self._width = min(WIDEST, 1 << max(0, longest - 1).bit_length())
-        self._steps = [1 << step for step in reversed(range(self._width.bit_length() - 1))]
-        # One row more, all empty, is where addresses that nobody held are sent.
-        self._from = np.full((count + 1) * self._width, FOREVER, np.int64)
-        self._to = np.full((count + 1) * self._width, np.iinfo(np.int64).min, np.int64)
-        self._id = np.full((count + 1) * self._width, -1, np.int32)
-        self._long: dict[int, tuple[I64, I64, I32]] = {}
-        at: list[int] = []
-        rows: list[Segment] = []
-        for number, each in enumerate(segments):
-            if len(each) <= self._width:
-                at.extend(range(number * self._width, number * self._width + len(each)))
-                rows.extend(each)
-            else:
-                columns = np.array(each, np.int64)
-                self._long[number] = (
-                    columns[:, 0].copy(), columns[:, 1].copy(), columns[:, 2].astype(np.int32),
-                )  # fmt: skip
-        if rows:
-            # An order of magnitude quicker than an array of tuples.
-            columns = np.fromiter(chain.from_iterable(rows), np.int64, 3 * len(rows)).reshape(-1, 3)
-            self._from[at], self._to[at], self._id[at] = columns[:, 0], columns[:, 1], columns[:, 2]
+        lengths = np.array([len(each) for each in segments], np.int64)
+        short = lengths <= WIDEST
+        width = 1 << max(0, int(lengths[short].max(initial=1)) - 1).bit_length()
+        padded = Intervals.empty((len(lengths) + 1) * width)
+        rows = np.flatnonzero(short)
+        few = chain.from_iterable(each for each in segments if len(each) <= WIDEST)
+        padded.put(
+            np.repeat(rows * width, lengths[rows]) + _places(lengths[rows]),
+            Intervals.of(few, int(lengths[rows].sum())),
+        )
+        many = chain.from_iterable(each for each in segments if len(each) > WIDEST)
+        return AddressTable(
+            AddressNumbers(hi, lo),
+            width,
+            padded,
+            np.where(short, np.int32(-1), np.cumsum(~short, dtype=np.int32) - np.int32(1)),
+            Intervals.of(many, int(lengths[~short].sum())),
+            _bounds(lengths[~short]),
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of addresses."""
+        return self.addresses.count
+
+    def merged(self, newer: AddressTable) -> AddressTable:
+        """This table with what ``newer`` says of its addresses in place of what this one says of them."""
+        hi, lo = newer.addresses.addresses()
+        at = self.addresses.numbers(hi, lo).astype(np.int64)
+        unknown = at < 0
+        at[unknown] = self.count + np.arange(np.count_nonzero(unknown))
+        addresses = self.addresses.with_more(hi[unknown], lo[unknown])
+        width = max(self.width, newer.width)
+        padded = Intervals.empty((addresses.count + 1) * width)
+        padded.put_rows(width, slice(0, self.count), self.padded, self.width)
+        padded.put_rows(width, at, newer.padded, newer.width)
+        long_of = np.full(addresses.count, -1, np.int32)
+        long_of[: self.count] = self.long_of
+        long_of[at] = -1
+        kept = np.flatnonzero(long_of >= 0)
+        mine = long_of[kept]
+        lengths = np.diff(self.long_bounds)[mine]
+        long_of[kept] = np.arange(len(kept))
+        long_of[at] = np.where(newer.long_of >= 0, newer.long_of + len(kept), -1)
+        taken = self.long.take(np.repeat(self.long_bounds[mine], lengths) + _places(lengths))
+        bounds = _bounds(np.concatenate((lengths, np.diff(newer.long_bounds))))
+        return AddressTable(addresses, width, padded, long_of, taken.followed_by(newer.long), bounds)
+
+    def renumbered(self, new: I32) -> AddressTable:
+        """The same intervals held by versions ``new[id]``; -1 where that version is known no more."""
+        return replace(self, padded=self.padded.renumbered(new), long=self.long.renumbered(new))
 
     def lookup(self, hi: U64, lo: U64, times_ns: I64) -> tuple[I32, NDArray[np.bool_]]:
         """Version ids (-1 nobody), and whether the address is in the table at all; shape (n,) each."""
@@ -130,27 +173,50 @@ class AddressTable:
         return ids, known
 
     def _block(self, hi: U64, lo: U64, times_ns: I64, ids: I32, known: NDArray[np.bool_]) -> None:
-        numbers = self._addresses.numbers(hi, lo)
+        numbers = self.addresses.numbers(hi, lo)
         np.greater_equal(numbers, 0, out=known)
         position = numbers.astype(np.int64)
-        position[~known] = self._addresses.count
-        position *= self._width
+        position[~known] = self.count
+        position *= self.width
+        padded = self.padded
         ahead = np.empty_like(position)
-        for step in self._steps:
+        for step in [1 << each for each in reversed(range(self.width.bit_length() - 1))]:
             np.add(position, step, out=ahead)
-            before = self._from.take(ahead) <= times_ns
+            before = padded.begin.take(ahead) <= times_ns
             np.multiply(before, step, out=ahead)
             position += ahead
-        held = self._from.take(position) <= times_ns
-        held &= self._to.take(position) > times_ns
+        held = padded.begin.take(position) <= times_ns
+        held &= padded.end.take(position) > times_ns
         np.copyto(ids, -1)
-        np.copyto(ids, self._id.take(position), where=held)
-        for number, (begin, end, version) in self._long.items():
-            rows = np.flatnonzero(numbers == number)
-            if len(rows):
-                last = np.searchsorted(begin, times_ns[rows], side="right") - 1
-                inside = (last >= 0) & (end[np.maximum(last, 0)] > times_ns[rows])
-                ids[rows] = np.where(inside, version[np.maximum(last, 0)], -1)
+        np.copyto(ids, padded.version.take(position), where=held)
+        if len(self.long_bounds) > 1:
+            rows = np.flatnonzero(known)
+            rows = rows[self.long_of[numbers[rows]] >= 0]
+            ids[rows] = self._search_long(self.long_of[numbers[rows]], times_ns[rows])
+
+    def _search_long(self, which: I32, times_ns: I64) -> I32:
+        first, behind = self.long_bounds[which], self.long_bounds[which + 1]
+        begin, end = first.copy(), behind.copy()
+        # Bisection of all at once, each between its own bounds: the first interval that begins later.
+        while (open_ := begin < end).any():
+            middle = (begin + end) >> 1
+            before = open_ & (self.long.begin[np.minimum(middle, behind - 1)] <= times_ns)
+            begin = np.where(before, middle + 1, begin)
+            end = np.where(open_ & ~before, middle, end)
+        last = np.maximum(begin - 1, first)
+        held = (self.long.begin[last] <= times_ns) & (self.long.end[last] > times_ns)
+        return np.where(held, self.long.version[last], np.int32(-1)).astype(np.int32)
+
+
+def _bounds(lengths: I64) -> I64:
+    """Where each run of the given lengths begins, and the end of the last."""
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+
+
+def _places(lengths: I64) -> I64:
+    """0, 1, … within each run of the given lengths."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
 def segments_of(holders: Iterable[tuple[int, int, str, int]]) -> list[Segment]:
@@ -162,18 +228,24 @@ def segments_of(holders: Iterable[tuple[int, int, str, int]]) -> list[Segment]:
     Args:
         holders: from_ns, to_ns, the object's key, version id; in any order.
     """
-    known = sorted(holder for holder in holders if holder[1] > holder[0])
-    if all(earlier[1] <= later[0] for earlier, later in pairwise(known)):
-        return [(begin, end, version) for begin, end, _, version in known]
-    cuts = sorted({begin for begin, *_ in known} | {end for _, end, *_ in known})
     result: list[Segment] = []
-    for begin, end in pairwise(cuts):
-        holding = [holder for holder in known if holder[0] <= begin and holder[1] >= end]
-        if not holding:
-            continue
-        _, _, _, version = max(holding, key=lambda holder: (holder[0], holder[2]))
-        if result and result[-1][2] == version and result[-1][1] == begin:
-            result[-1] = (result[-1][0], end, version)
-        else:
-            result.append((begin, end, version))
+    # Those that hold or will hold again, the one that began last on top.
+    stack: list[tuple[int, int, str, int]] = []
+    now = _NEVER
+    for holder in (*sorted((begin, key, end, version) for begin, end, key, version in holders), None):
+        begin = FOREVER if holder is None else holder[0]
+        while stack and now < begin:
+            _, end, _, version = stack[-1]
+            if end <= now:
+                stack.pop()
+                continue
+            until = min(end, begin)
+            if result and result[-1][1] == now and result[-1][2] == version:
+                result[-1] = (result[-1][0], until, version)
+            else:
+                result.append((now, until, version))
+            now = until
+        if holder is not None and holder[2] > begin:
+            now = max(now, begin)
+            stack.append((begin, holder[2], holder[1], holder[3]))
     return result

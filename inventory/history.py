@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tierflow.inventory.address_ranges import UPSTREAM_PRIVATE, PrivateRanges
-from tierflow.inventory.address_table import FOREVER, AddressTable, segments_of
+from tierflow.inventory.endpoint_versions import EndpointVersions, with_times
 from tierflow.inventory.resources import POLICY_KINDS, PolicyVersions, network_sets, services
 from tierflow.inventory.snapshot import EndpointVersion, Snapshot
 from tierflow.policy.model import Endpoint
 from tierflow.schemas import inventory as topic
 from tierflow.schemas.clock import NS_PER_S
-from tierflow.schemas.record import address_halves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tierflow.inventory.address_table import Segment
+    from numpy.typing import NDArray
+
+    from tierflow.inventory.endpoint_versions import EndpointColumns, Which
     from tierflow.policy.document import Problem
     from tierflow.schemas.inventory import Heartbeat, Message, ObjectVersion, Tombstone
 
 DEFAULT_RETENTION_NS: Final = 3600 * NS_PER_S
-_LATELY: Final = 1024
-"""Addresses that may have changed since the large table was built before it is built again."""
-
-Halves = tuple[int, int]
-Which = tuple[str, str, int]
 
 
 class History:
@@ -42,19 +38,13 @@ class History:
         self._epoch = -1
         self._expired_ns = 0
         self._generation = 0
-        self._endpoints: list[EndpointVersion] = []
-        self._ids: dict[Which, int] = {}
+        self._endpoints = EndpointVersions()
         self._namespace_ids: dict[str, int] = {}
-        self._endpoint_namespace: list[int] = []
-        self._holders: dict[Halves, list[int]] = {}
-        self._segments: dict[Halves, list[Segment]] = {}
-        self._changed: set[Halves] = set()
-        self._lately: set[Halves] = set()
-        self._table: AddressTable | None = None
         self._rare: dict[Which, ObjectVersion] = {}
         self._rare_changed = True
         self._policies = PolicyVersions()
         self._strings: dict[str, str] = {}
+        self._columns: EndpointColumns | None = None
         self._snapshot: Snapshot | None = None
 
     @property
@@ -95,25 +85,12 @@ class History:
 
     def _put_endpoint(self, version: ObjectVersion) -> None:
         which = (version.kind, version.key, version.valid_from_ns)
-        number = self._ids.get(which)
-        if number is not None:
-            known = self._endpoints[number]
-            if known.valid_to_ns == version.valid_to_ns:
-                return
-            self._endpoints[number] = replace(known, valid_to_ns=version.valid_to_ns)
-            self._mark(known.endpoint.addresses)
-            return
-        made = self._endpoint(version)
-        number = len(self._endpoints)
-        self._ids[which] = number
-        self._endpoints.append(made)
-        self._endpoint_namespace.append(self._namespace_id(made.namespace))
-        for address in made.endpoint.addresses:
-            self._holders.setdefault(address_halves(address), []).append(number)
-        self._mark(made.endpoint.addresses)
-
-    def _mark(self, addresses: Iterable[str]) -> None:
-        self._changed.update(address_halves(address) for address in addresses)
+        known = self._endpoints.known(which)
+        if known is None:
+            made = self._endpoint(version)
+            self._endpoints.add(which, made, self._namespace_id(made.namespace))
+        elif known.valid_to_ns != version.valid_to_ns:
+            self._endpoints.end(which, version.valid_to_ns)
 
     def _namespace_id(self, name: str) -> int:
         return self._namespace_ids.setdefault(name, len(self._namespace_ids)) if name else -1
@@ -192,70 +169,39 @@ class History:
         self._expire_rare(
             [which for which, each in self._rare.items() if each.valid_to_ns is not None and each.valid_to_ns < horizon]
         )
-        kept = [
-            (which, number)
-            for which, number in self._ids.items()
-            if (end := self._endpoints[number].valid_to_ns) is None or end >= horizon
-        ]
-        if len(kept) == len(self._endpoints):
-            return
-        self._endpoints = [self._endpoints[number] for _, number in kept]
-        self._endpoint_namespace = [self._endpoint_namespace[number] for _, number in kept]
-        self._ids = {which: number for number, (which, _) in enumerate(kept)}
-        self._generation += 1
-        self._strings.clear()
-        self._holders.clear()
-        self._segments.clear()
-        self._lately.clear()
-        self._table = None
-        for number, version in enumerate(self._endpoints):
-            for address in version.endpoint.addresses:
-                self._holders.setdefault(address_halves(address), []).append(number)
-        self._changed = set(self._holders)
+        if self._endpoints.expire(horizon):
+            self._generation += 1
+            self._strings.clear()
 
     def snapshot(self) -> Snapshot:
         """What is known now. Cheap when little changed since the last one; the same object when nothing did."""
         self._expire()
-        last = self._snapshot
-        if last is not None and not self._changed and not self._rare_changed:
+        last, columns = self._snapshot, self._endpoints.columns()
+        if last is None or self._rare_changed:
+            last = self._rare_parts(columns)
+        elif columns is self._columns:
             if last.watermark_ns != self._watermark_ns:
                 self._snapshot = last = replace(last, watermark_ns=self._watermark_ns)
             return last
-        held, lately = self._address_tables()
-        if last is None or self._rare_changed:
-            last = self._rare_parts(held)
+        self._columns = columns
         self._snapshot = replace(
             last,
             watermark_ns=self._watermark_ns,
             generation=self._generation,
-            endpoints=tuple(self._endpoints),
-            endpoint_namespace=np.array(self._endpoint_namespace, np.int32),
+            boundaries_ns=self._boundaries(columns, last),
+            endpoints=columns.versions,
+            endpoint_namespace=columns.namespaces,
             namespaces=tuple(self._namespace_ids),
-            _held=held,
-            _held_lately=lately,
+            _held=columns.held,
+            _held_lately=columns.held_lately,
         )
         return self._snapshot
 
-    def _address_tables(self) -> tuple[AddressTable, AddressTable | None]:
-        for halves in self._changed:
-            self._segments[halves] = segments_of(
-                (version.valid_from_ns, FOREVER if version.valid_to_ns is None else version.valid_to_ns, version.key, n)
-                for n in self._holders[halves]
-                for version in (self._endpoints[n],)
-            )
-        self._lately |= self._changed
-        self._changed.clear()
-        if self._table is None or len(self._lately) > _LATELY + len(self._segments) // 16:
-            self._table = self._table_of(self._segments)
-            self._lately.clear()
-        return self._table, self._table_of(self._lately) if self._lately else None
+    def _boundaries(self, columns: EndpointColumns, last: Snapshot) -> NDArray[np.uint64]:
+        found = with_times(columns.boundaries_ns, last.policy_from_ns.tolist())
+        return last.boundaries_ns if np.array_equal(found, last.boundaries_ns) else found
 
-    def _table_of(self, addresses: Iterable[Halves]) -> AddressTable:
-        chosen = sorted(addresses)
-        halves = np.array(chosen, np.uint64).reshape(-1, 2)
-        return AddressTable(halves[:, 0].copy(), halves[:, 1].copy(), [self._segments[each] for each in chosen])
-
-    def _rare_parts(self, held: AddressTable) -> Snapshot:
+    def _rare_parts(self, columns: EndpointColumns) -> Snapshot:
         now = [each for each in self._rare.values() if each.valid_to_ns is None]
         for version in now:
             if version.kind in (topic.NETWORK_SET, topic.POLICY):
@@ -273,16 +219,17 @@ class History:
         return Snapshot(
             watermark_ns=self._watermark_ns,
             generation=self._generation,
-            endpoints=(),
-            endpoint_namespace=np.zeros(0, np.int32),
+            boundaries_ns=columns.boundaries_ns,
+            endpoints=columns.versions,
+            endpoint_namespace=columns.namespaces,
             namespaces=(),
             network_sets=sets,
             services=ports,
             node_names=tuple(sorted(node["name"] for node in nodes)),
             policy_versions=tuple(resources for _, resources in policies),
             policy_from_ns=np.array([begin for begin, _ in policies], np.int64),
-            _held=held,
-            _held_lately=None,
+            _held=columns.held,
+            _held_lately=columns.held_lately,
             _sets=set_table,
             _services=port_table,
             _private=self._private,

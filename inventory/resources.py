@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tierflow.inventory.address_numbers import AddressNumbers
 from tierflow.inventory.address_ranges import NetworkSetTable
-from tierflow.inventory.address_table import AddressNumbers
 from tierflow.inventory.snapshot import NetworkSetEntry, ServicePort, ServiceTable, service_key
 from tierflow.policy.resources import parse_documents
 from tierflow.schemas import inventory as topic

@@ -10,8 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tierflow.inventory.address_numbers import AddressNumbers
     from tierflow.inventory.address_ranges import NetworkSetTable, PrivateRanges
-    from tierflow.inventory.address_table import AddressNumbers, AddressTable
+    from tierflow.inventory.address_table import AddressTable
     from tierflow.policy.model import Endpoint, Resources
 
     U64 = NDArray[np.uint64]
@@ -121,6 +122,8 @@ class Snapshot:
     Attributes:
         watermark_ns: what happened before this time is in here.
         generation: while it stays the same, an endpoint version keeps its id from snapshot to snapshot.
+        boundaries_ns: uint64, sorted distinct times at which an address changed hands or the policies changed; the
+            same column as in the snapshot before when none is new.
         endpoints: endpoint versions by id.
         endpoint_namespace: int32, namespace id of each endpoint version, -1 for none.
         namespaces: namespace names by id.
@@ -133,6 +136,7 @@ class Snapshot:
 
     watermark_ns: int
     generation: int
+    boundaries_ns: U64
     endpoints: tuple[EndpointVersion, ...]
     endpoint_namespace: I32
     namespaces: tuple[str, ...]

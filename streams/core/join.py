@@ -14,7 +14,7 @@ import numpy as np
 from tierflow.streams.core.backends import Backends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -201,8 +201,3 @@ def epoch_starts(boundaries_ns: U64, times_ns: U64) -> U64:
         return np.array([before], np.uint64)
     starts = np.concatenate(([before], boundaries_ns[first:last])).astype(np.uint64)
     return starts[np.searchsorted(boundaries_ns[first:last], times_ns, side="right")]
-
-
-def boundaries(times: Sequence[int]) -> U64:
-    """Sorted distinct times as a column."""
-    return np.unique(np.array(times, dtype=np.uint64))

@@ -16,7 +16,7 @@ from tierflow.streams.core.counters import RuleKey, count_rules, encode_counters
 from tierflow.streams.core.documents import Slot, document_id, encode_logs
 from tierflow.streams.core.endpoints import DirectionKey, EndpointCounts
 from tierflow.streams.core.entities import Ends, Traces
-from tierflow.streams.core.join import Judges, boundaries, epoch_starts, join
+from tierflow.streams.core.join import Judges, epoch_starts, join
 from tierflow.streams.core.reduce import EARLIEST_NS, Reduced, join_slots, merge, reduce_records, unusable
 from tierflow.streams.core.windows import Partition, WindowSettings
 
@@ -135,13 +135,7 @@ class Stage:
             return
         previous = self._snapshot
         self._snapshot = snapshot
-        if previous is None or _times_changed(previous, snapshot):
-            times = snapshot.policy_from_ns.tolist()
-            for version in snapshot.endpoints:
-                times.append(version.valid_from_ns)
-                if version.valid_to_ns is not None:
-                    times.append(version.valid_to_ns)
-            self._boundaries = boundaries([each for each in times if each > 0])
+        self._boundaries = snapshot.boundaries_ns
         if previous is None or not _same(previous.policy_versions, snapshot.policy_versions):
             self._judges.keep(snapshot.policy_versions)
             self._traces.keep(snapshot.policy_versions)
@@ -420,11 +414,3 @@ def _usable(batch: Batch, message: Message, outcome: Outcome) -> NDArray[np.void
 
 def _same(one: Sequence[object], other: Sequence[object]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
-
-
-def _times_changed(previous: Snapshot, snapshot: Snapshot) -> bool:
-    return (
-        previous.generation != snapshot.generation
-        or not _same(previous.endpoints, snapshot.endpoints)
-        or not np.array_equal(previous.policy_from_ns, snapshot.policy_from_ns)
-    )

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tierflow.inventory.address_numbers import AddressNumbers
 from tierflow.inventory.address_ranges import WIDER_PRIVATE, NetworkSetTable, PrivateRanges
-from tierflow.inventory.address_table import AddressNumbers, AddressTable, segments_of
+from tierflow.inventory.address_table import AddressTable, segments_of
 from tierflow.schemas.record import address_halves
 
 HALVES = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)) | st.tuples(
@@ -43,7 +44,7 @@ def test_a_look_up_by_address_and_time_equals_a_search_through_all_holders(held)
         numbered[address] = [(begin, end, key, number + i) for i, (begin, end, key) in enumerate(holders)]
         number += len(holders)
     columns = np.array(list(numbered), np.uint64)
-    table = AddressTable(
+    table = AddressTable.of(
         columns[:, 0].copy(), columns[:, 1].copy(), [segments_of(holders) for holders in numbered.values()]
     )
     for address, holders in numbered.items():
@@ -60,6 +61,42 @@ def test_a_look_up_by_address_and_time_equals_a_search_through_all_holders(held)
         by_id = {holder[3]: holder[:1] + holder[2:3] for holder in holders}
         assert [by_id.get(i) for i in found] == [by_id.get(i) for i in expected]
         assert known.all()
+
+
+TABLES = st.lists(
+    st.dictionaries(
+        st.tuples(st.integers(0, 1), st.integers(0, 5)),
+        # Short ones are in padded rows, long ones are not.
+        st.integers(0, 40).map(lambda count: [(10 * i, 10 * i + 7, i) for i in range(count)]),
+        max_size=8,
+    ),
+    max_size=5,
+)
+
+
+@given(TABLES, st.permutations(range(40)))
+def test_a_merged_table_says_what_the_newest_says_and_a_renumbered_one_says_it_with_new_ids(tables, new) -> None:
+    merged, expected = AddressTable.of(*[np.zeros(0, np.uint64)] * 2, ()), {}
+    for number, table in enumerate(tables):
+        held = {
+            address: [(begin + number, end + number, i) for begin, end, i in each] for address, each in table.items()
+        }
+        columns = np.array(list(held), np.uint64).reshape(-1, 2)
+        merged = merged.merged(AddressTable.of(columns[:, 0].copy(), columns[:, 1].copy(), list(held.values())))
+        expected |= held
+    times = np.arange(-2, 420, 3, dtype=np.int64)
+    renumbered = merged.renumbered(np.array(new[:20] + [-1] * 20, np.int32))
+    assert merged.count == len(expected)
+    for address in [*expected, (5, 5)]:
+        asked = np.full(len(times), address[0], np.uint64), np.full(len(times), address[1], np.uint64), times
+        ids, known = merged.lookup(*asked)
+        assert known.all() == known.any() == (address in expected)
+        answer = [
+            next((i for begin, end, i in expected.get(address, ()) if begin <= time < end), -1)
+            for time in times.tolist()
+        ]
+        assert ids.tolist() == answer
+        assert renumbered.lookup(*asked)[0].tolist() == [new[i] if 0 <= i < 20 else -1 for i in answer]
 
 
 def test_the_own_namespaces_set_comes_first_then_global_ones_then_others_then_the_longest_prefix_then_the_name() -> (

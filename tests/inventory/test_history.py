@@ -35,6 +35,8 @@ def pod(name: str, addresses: list[str], label: str = "a") -> dict[str, Any]:
     }  # fmt: skip
 
 
+NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["put", "put", "drop", "look"]),
@@ -181,6 +183,59 @@ def test_versions_are_dropped_once_they_ended_before_the_retained_past_and_the_r
     assert after.generation == before.generation + 1
     assert [version.endpoint.name for version in before.endpoints] == ["a", "b"], "an old snapshot must not change"
     assert versions.expire(2 * hour) == [Tombstone(ENDPOINT, "a", hour)]
+
+
+def test_a_snapshot_after_each_of_thousands_of_changes_equals_one_taken_at_the_end_and_ids_outlive_a_expiry() -> None:
+    minute = 60 * NS_PER_S
+    versions, step_by_step, at_once = Versions(), History(), History()
+    expected: dict[tuple[str, int], str] = {}
+    times: set[int] = set()
+    for change in range(3_000):
+        # One address changes hands all the time, the others seldom: both ways of keeping intervals, and both tables.
+        address = "10.0.0.1" if change % 3 == 0 else f"10.1.{change % 1500 >> 8}.{change % 1500 & 255}"
+        now = minute + change * NS_PER_S
+        messages = versions.put(ENDPOINT, address, pod(f"p{change}", [address]), began_ns=now, now_ns=now)
+        for message in [*messages, Heartbeat(now, "test", 1)]:
+            step_by_step.apply(message)
+            at_once.apply(message)
+        times.update(message.valid_from_ns for message in messages)
+        expected[address, now] = f"p{change}"
+        step_by_step.snapshot()
+    one, other = step_by_step.snapshot(), at_once.snapshot()
+    assert one.boundaries_ns.tolist() == other.boundaries_ns.tolist() == sorted(times)
+    for (address, now), name in expected.items():
+        for snapshot in (one, other):
+            found = holder(snapshot, address, now)
+            assert found is not None
+            assert found.endpoint.name == name
+    last = max(now for _, now in expected)
+    horizon = last - 25 * minute
+    for history in (step_by_step, at_once):
+        history.apply(Heartbeat(horizon + 3600 * NS_PER_S, "test", 1))
+    one, other = step_by_step.snapshot(), at_once.snapshot()
+    assert one.generation == other.generation == 1
+    assert one.endpoints == other.endpoints
+    assert 0 < len(one.endpoints) < 3_000
+    assert one.boundaries_ns.tolist() == other.boundaries_ns.tolist()
+    for (address, now), name in expected.items():
+        if now >= horizon:
+            found = holder(one, address, now)
+            assert found is not None
+            assert found == holder(other, address, now)
+            assert found.endpoint.name == name
+
+
+def test_boundaries_are_the_times_at_which_an_address_changed_hands_or_policies_did() -> None:
+    history = History()
+    history.apply(ObjectVersion(ENDPOINT, "a", 5, None, pod("a", ["10.0.0.1"])))
+    first = history.snapshot()
+    assert first.boundaries_ns.tolist() == [5]
+    history.apply(Heartbeat(10, "test", 1))
+    assert history.snapshot().boundaries_ns is first.boundaries_ns
+    history.apply(ObjectVersion("namespace", "Namespace//shop", 7, None, NAMESPACE))
+    history.apply(ObjectVersion(ENDPOINT, "a", 5, 9, pod("a", ["10.0.0.1"])))
+    assert history.snapshot().boundaries_ns.tolist() == [5, 7, 9]
+    assert first.boundaries_ns.tolist() == [5], "an old snapshot must not change"
 
 
 def test_a_heartbeat_of_a_publisher_that_was_replaced_moves_nothing() -> None:
