@@ -135,13 +135,20 @@ class Workload:
             yield node, self.encode(node, sequences[node], np.zeros(0, RECORD), at_ns, at_ns, at_ns)
 
     def encode(
-        self, node: int, sequence: int, records: NDArray[np.void], begin_ns: int, end_ns: int, watermark_ns: int
+        self,
+        node: int,
+        sequence: int,
+        records: NDArray[np.void],
+        begin_ns: int,
+        end_ns: int,
+        watermark_ns: int,
+        lost_records: int = 0,
     ) -> bytes:
         """One message."""
         return encode_batch(
             BatchHeader(
                 self.node_name(node), "", node.to_bytes(16, "little"), sequence, begin_ns, end_ns, watermark_ns,
-                source=Source.SYNTHETIC,
+                lost_records, source=Source.SYNTHETIC,
             ),
             records,
         )  # fmt: skip

@@ -54,9 +54,5 @@ def _new(topic: Topic, partitions: int | None) -> NewTopic:
         topic.name,
         partitions if partitions and topic.partitions > 1 else topic.partitions,
         1,
-        topic_configs={
-            "cleanup.policy": topic.cleanup,
-            "retention.ms": str(topic.retention_ms),
-            "max.message.bytes": str(topic.max_message_bytes),
-        },
+        topic_configs=topic.settings,
     )

@@ -23,6 +23,7 @@ class Topic:
         cleanup: Kafka's ``cleanup.policy``.
         retention_ms: Kafka's ``retention.ms``; -1 keeps for ever.
         max_message_bytes: Kafka's ``max.message.bytes``.
+        timestamp: Kafka's ``message.timestamp.type``: when a message was made, or when the broker took it.
         about: one sentence for the documentation.
     """
 
@@ -34,6 +35,17 @@ class Topic:
     retention_ms: int
     about: str
     max_message_bytes: int = 1_048_588
+    timestamp: Literal["CreateTime", "LogAppendTime"] = "CreateTime"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Kafka's configuration of the topic."""
+        return {
+            "cleanup.policy": self.cleanup,
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.max_message_bytes),
+            "message.timestamp.type": self.timestamp,
+        }
 
     def with_prefix(self, prefix: str) -> Topic:
         """The same topic under an operator's prefix, for instance ``prod.``."""
@@ -50,6 +62,8 @@ DEAD_LETTER_VERSION: Final = 1
 FLOWS_RAW: Final = Topic(
     "flows.raw.v1", RAW_VERSION, "node name", 8, "delete", HOUR_MS,
     "Batches of raw records: one conversation seen at one point in one interval each.",
+    # Whether a node has fallen silent is told by the broker's clock, which never runs back within a partition.
+    timestamp="LogAppendTime",
 )  # fmt: skip
 FLOWS_LOGS: Final = Topic(
     "flows.logs.v1", FLOW_LOG_VERSION, "node name", 8, "delete", 24 * HOUR_MS,

@@ -25,6 +25,9 @@ HEADER: Final = struct.Struct("<4sHHHBBIQ16sQQQQQQHHI")
 """magic, version, header_bytes, record_bytes, source, reserved, record_count, sequence, boot_id, interval start and
 end, watermark, lost records, packets and bytes, node and cluster name lengths, reserved; 96 bytes."""
 
+_INTERVAL_END: Final = 10
+"""Where :data:`HEADER` holds it."""
+
 MAX_RECORDS: Final = 65_536
 """The most records that a batch may hold."""
 DEFAULT_RECORDS: Final = 8_192
@@ -108,6 +111,14 @@ def encode_batch(header: BatchHeader, records: NDArray[np.void]) -> bytes:
     )  # fmt: skip
     padding = bytes(header_bytes - HEADER.size - len(node) - len(cluster))
     return b"".join((fixed, node, cluster, padding, np.ascontiguousarray(records).data))
+
+
+def interval_end_of(message: bytes) -> int:
+    """End of a batch's interval in ns, without decoding it; 0 for what is no batch."""
+    if len(message) < HEADER.size or message[:4] != MAGIC:
+        return 0
+    end: int = HEADER.unpack_from(message)[_INTERVAL_END]
+    return end
 
 
 def decode_batch(message: bytes | memoryview) -> Batch:

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tierflow.schemas.clock import NS_PER_S
-from tierflow.schemas.wire import HEADER, MAGIC
+from tierflow.schemas.wire import interval_end_of
 from tierflow.streams import metrics as m
 from tierflow.streams.core.stage import Message, Outcome
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tierflow.streams.output import Output
 
 log = logging.getLogger(__name__)
+
+BROKER_ANSWER_S: Final = 5.0
+CLOCKS_APART_MS: Final = 5000
+"""How far this machine's clock may be ahead of the broker's."""
 
 RULE_SILENCE_S: Final = 60
 """A policy rule's metric series ends this long after it last moved."""
@@ -125,7 +129,7 @@ class Worker:
             raw = event.message
             if mine is not None and raw.partition not in mine:
                 continue
-            message = Message(raw.partition, raw.offset, int((raw.timestamp or 0) * 1000), raw.key, raw.value or b"")
+            message = Message(raw.partition, raw.offset, round((raw.timestamp or 0) * 1000), raw.key, raw.value or b"")
             raw.value = None  # The acknowledgement needs the offset only; the bytes may go when they are used.
             partition = self._stage.partitions.get(raw.partition)
             if partition is not None and partition.position is not None and raw.offset == partition.position - 1:
@@ -172,20 +176,43 @@ class Worker:
         self._count(outcome)
 
     async def _tick(self) -> None:
-        if self._queue or self.consumer is None:
+        if self._show_progress() or self._queue or self.consumer is None:
             return
-        for number, partition in self._stage.partitions.items():
-            end = self.consumer.highwater(_faust_tp(self._topic, number)) or 0
-            lag = max(0, end - (partition.position or 0))
-            self._metrics.set(m.LAG, lag, partition=str(number))
-            if lag:
-                return
-        outcome = self._stage.close_idle(self._clock.now_ns() // 1_000_000)
+        # The broker's clock tells silence; this one may be ahead of it.
+        now_ms = self._clock.now_ns() // 1_000_000 - CLOCKS_APART_MS
+        if not await self._all_read([n for n, each in self._stage.partitions.items() if each.holds_idle(now_ms)]):
+            return
+        outcome = self._stage.close_idle(now_ms)
         if outcome.closed:
             self._stage.use(self._snapshot())
             await self._write(outcome)
+
+    async def _all_read(self, numbers: list[int]) -> bool:
+        """Whether the broker, asked now, has nothing more in some partitions: a worker that was cut off can't tell."""
+        if not numbers:
+            return False
+        tps = {number: _faust_tp(self._topic, number) for number in numbers}
+        try:
+            ends = await asyncio.wait_for(self.consumer.highwaters(*tps.values()), BROKER_ANSWER_S)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("can't ask for the end of the topic: %s", repr(error))
+            return False
+        return all((self._stage.partitions[each].position or 0) >= ends.get(tp, 0) for each, tp in tps.items())
+
+    def _show_progress(self) -> int:
+        """Set the gauges; returns how many messages wait in the topic."""
+        behind = 0
+        for number, partition in self._stage.partitions.items():
+            end = 0 if self.consumer is None else self.consumer.highwater(_faust_tp(self._topic, number)) or 0
+            lag = max(0, end - (partition.position or 0))
+            self._metrics.set(m.LAG, lag, partition=str(number))
+            behind += lag
         self._metrics.set(m.OPEN_WINDOWS, sum(each.open_windows for each in self._stage.partitions.values()))
         self._metrics.set(m.UNSETTLED, len(self._unsettled))
+        self._end_quiet_series()
+        return behind
+
+    def _end_quiet_series(self) -> None:
         now = self._clock.monotonic_s()
         for key in [key for key, at in self._rules.items() if now - at > RULE_SILENCE_S]:
             del self._rules[key]
@@ -194,10 +221,8 @@ class Worker:
                 self._metrics.forget(spec, **labels)
 
     async def _wait_for_inventory(self, messages: list[Message], arrived: float) -> None:
-        needed = 0
-        for message in messages:
-            if len(message.value) >= HEADER.size and message.value[:4] == MAGIC:
-                needed = max(needed, HEADER.unpack_from(message.value)[9])
+        # Records begin anywhere in their interval, and a batch is cut where an address changed hands in it.
+        needed = max(interval_end_of(message.value) for message in messages)
         now = self._clock.now_ns()
         if needed > now + self._settings.inventory_wait_s * NS_PER_S:
             needed = now
@@ -259,6 +284,7 @@ class Worker:
             return
         for number in [each for each in self._stage.partitions if each not in mine]:
             self._stage.close(number)
+            self._metrics.forget(m.LAG, partition=str(number))
             for key in [key for key in self._unsettled if key[0] == number]:
                 del self._unsettled[key]
 

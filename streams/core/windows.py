@@ -199,13 +199,19 @@ class Partition:
 
     def close_idle(self, timestamp_ms: int) -> None:
         """Close the windows of nodes that have been silent at ``timestamp_ms`` for the idle time."""
-        idle_ms = self.settings.idle_s * 1000
         for node in self.nodes.values():
-            if node.windows and timestamp_ms - node.last_timestamp_ms >= idle_ms:
+            if self._idle(node, timestamp_ms):
                 last = max(node.windows)
                 if last >= node.closed_below:
                     node.closed_below = last + 1
                     self.idle_closed += 1
+
+    def holds_idle(self, timestamp_ms: int) -> bool:
+        """Whether :meth:`close_idle` would close a window."""
+        return any(self._idle(node, timestamp_ms) for node in self.nodes.values())
+
+    def _idle(self, node: Node, timestamp_ms: int) -> bool:
+        return bool(node.windows) and timestamp_ms - node.last_timestamp_ms >= self.settings.idle_s * 1000
 
     def take_closed(self) -> list[Closed]:
         """Remove and return all closed windows, in order of node and window."""

@@ -16,7 +16,7 @@ from tierflow.schemas.errors import RejectedRecord, RejectReason
 from tierflow.schemas.fields import Field, FieldType, json_schema
 from tierflow.schemas.record import RECORD, address_columns, address_halves, address_text
 from tierflow.schemas.topics import ALL, FLOWS_LOGS
-from tierflow.schemas.wire import HEADER, MAX_RECORDS, BatchHeader, decode_batch, encode_batch
+from tierflow.schemas.wire import HEADER, MAX_RECORDS, BatchHeader, decode_batch, encode_batch, interval_end_of
 
 HEADER_EXAMPLE = BatchHeader("node-1", "lab", bytes(range(16)), 7, 100, 200, 200, 1, 2, 3)
 
@@ -104,6 +104,12 @@ def test_noise_is_refused_and_never_crashes(noise: bytes) -> None:
 )
 def test_a_wrong_header_field_is_refused_with_its_reason(at: int, new: bytes, reason: str) -> None:
     assert refused(changed(encode_batch(HEADER_EXAMPLE, records(3)), at, new)) == reason
+
+
+def test_the_interval_end_is_told_without_decoding() -> None:
+    header = BatchHeader("n", "", bytes(16), 1, 1_000, 2_000, 1_500)
+    assert interval_end_of(encode_batch(header, np.zeros(0, RECORD))) == 2_000
+    assert interval_end_of(b"TFLO") == interval_end_of(bytes(200)) == interval_end_of(b"") == 0
 
 
 def test_bytes_after_the_last_record_are_refused() -> None:

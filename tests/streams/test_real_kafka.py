@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.streams.soak import judge, soak
+from tests.streams.soak import Plan, judge, soak
 from tests.streams.traffic import Rig
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ async def test_workers_killed_at_random_moments_and_a_broker_restart_lose_and_re
 ) -> None:
     rig = Rig(kafka.bootstrap, f"kill-{uuid.uuid4().hex[:6]}.", tmp_path)
     try:
-        await soak(rig, random.Random(11), kills=4, intervals=80, broker=kafka)
+        await soak(rig, random.Random(11), Plan(kills=4, moves=4, intervals=80, broker=kafka))
         await judge(rig)
     finally:
         await rig.tear_down()

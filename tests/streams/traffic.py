@@ -22,10 +22,12 @@ from benchmarks.workload import Size, Workload
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
+from tierflow.schemas.errors import UnavailableError
 from tierflow.schemas.inventory import Heartbeat, encode_message
 from tierflow.schemas.wire import decode_batch
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 SMALL = Size(connections=600, pods=60, namespaces=5, services=20, nodes=6, policies=20)
@@ -66,6 +68,9 @@ class Rig:
     folder: Path
     partitions: int = 2
     session_timeout_s: int = 6
+    window_s: int = 15
+    lateness_s: int = 2
+    idle_s: int = 600
     workload: Workload = field(init=False)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
@@ -105,7 +110,8 @@ class Rig:
         with log.open("wb") as output:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "tierflow.cli.main", "stream", "--kafka", self.bootstrap,
-                 "--window-s", "15", "--lateness-s", "2", "--idle-s", "600", "--group", f"{self.prefix}stream",
+                 "--window-s", str(self.window_s), "--lateness-s", str(self.lateness_s),
+                 "--idle-s", str(self.idle_s), "--group", f"{self.prefix}stream",
                  "--topic-prefix", self.prefix, "--session-timeout-s", str(self.session_timeout_s),
                  "--inventory-wait-s", "0", "--data-dir", str(self.folder / "data"), *more],
                 stderr=output, env=os.environ | {"PYTHONPATH": ""}, start_new_session=True,
@@ -118,6 +124,45 @@ class Rig:
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         self.workers.remove(worker)
+
+    def revive(self) -> None:
+        """Start a new worker for each that found no broker, as any supervisor does; another end is a failure."""
+        for worker in [each for each in self.workers if each.poll() is not None]:
+            assert worker.returncode == UnavailableError.exit_code, f"a worker ended with {worker.returncode}"
+            self.workers.remove(worker)
+            self.start_worker()
+
+    async def leave(self, worker: subprocess.Popen[bytes]) -> None:
+        """Tell a worker to go, and see it go in good order."""
+        self.workers.remove(worker)
+        worker.send_signal(signal.SIGTERM)
+        code = await asyncio.to_thread(worker.wait, 30)
+        # One that has not finished starting has no handler yet, or finds the broker gone.
+        assert code in (0, -signal.SIGTERM, UnavailableError.exit_code), f"a worker told to go ended with {code}"
+
+    async def progress(self, timeout_s: float) -> bool:
+        """Wait until a worker has written more flow logs than there were."""
+        name = self.prefix + topics.FLOWS_LOGS.name
+        tps = [TopicPartition(name, each) for each in range(self.partitions)]
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None)
+        await consumer.start()
+        try:
+            before = await consumer.end_offsets(tps)
+            limit = time.monotonic() + timeout_s
+            while time.monotonic() < limit:
+                if await consumer.end_offsets(tps) != before:
+                    return True
+                await asyncio.sleep(0.05)
+            return False
+        finally:
+            await consumer.stop()
+
+    async def raw(self) -> list[list[tuple[int, bytes]]]:
+        """``(timestamp, value)`` of all raw messages, by partition, in order."""
+        found: list[list[tuple[int, bytes]]] = [[] for _ in range(self.partitions)]
+        async for message in self._all(topics.FLOWS_RAW.name):
+            found[message.partition].append((message.timestamp, message.value))
+        return found
 
     async def settled(self, timeout_s: float) -> bool:
         """Wait until the group has acknowledged everything."""
@@ -143,29 +188,32 @@ class Rig:
 
     async def documents(self, topic: str) -> tuple[dict[str, dict[str, Any]], int, list[str]]:
         """Documents by id, how many messages, and the ids under which different contents were written."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, group_id=None, auto_offset_reset="earliest",
-        )  # fmt: skip
-        await consumer.start()
         found: dict[str, dict[str, Any]] = {}
         count, differing = 0, []
+        async for message in self._all(topic):
+            document = orjson.loads(message.value)
+            count += 1
+            if found.setdefault(document["id"], document) != document:
+                differing.append(document["id"])
+        return found, count, differing
+
+    async def _all(self, topic: str) -> AsyncIterator[Any]:
+        """All messages of a topic as it is now."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None)
+        await consumer.start()
         try:
-            name = self.prefix + topic
             contract = next(each for each in topics.ALL if each.name == topic)
-            tps = [TopicPartition(name, each) for each in range(self.partitions if contract.partitions > 1 else 1)]
+            count = self.partitions if contract.partitions > 1 else 1
+            tps = [TopicPartition(self.prefix + topic, each) for each in range(count)]
             consumer.assign(tps)
             await consumer.seek_to_beginning(*tps)
             end = await consumer.end_offsets(tps)
             while any([await consumer.position(tp) < end[tp] for tp in tps]):
                 for messages in (await consumer.getmany(timeout_ms=500)).values():
                     for message in messages:
-                        document = orjson.loads(message.value)
-                        count += 1
-                        if found.setdefault(document["id"], document) != document:
-                            differing.append(document["id"])
+                        yield message
         finally:
             await consumer.stop()
-        return found, count, differing
 
     async def tear_down(self) -> None:
         """End everything that was started."""

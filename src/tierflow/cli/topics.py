@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["create", "check"]
 
-CHECKED: Final = ("cleanup.policy",)
-"""A wrong clean-up policy loses the inventory; retention and sizes are the operator's to change."""
+CHECKED: Final = ("cleanup.policy", "message.timestamp.type")
+"""A wrong clean-up policy loses the inventory, a wrong clock makes a replay differ; the rest is the operator's."""
 
 
 @click.command("topics")
@@ -81,25 +81,13 @@ def complaints_about(topic: Topic, partitions: int | None) -> list[str]:
     return []
 
 
-def settings_of(topic: Topic) -> dict[str, str]:
-    """Kafka's topic configuration for a contract."""
-    return {
-        "cleanup.policy": topic.cleanup,
-        "retention.ms": str(topic.retention_ms),
-        "max.message.bytes": str(topic.max_message_bytes),
-    }
-
-
 async def _create(admin: AIOKafkaAdminClient, wanted: Sequence[Topic], replication_factor: int) -> list[str]:
     there = set(await admin.list_topics())
     missing = [topic for topic in wanted if topic.name not in there]
     if not missing:
         return []
     answer = await admin.create_topics(
-        [
-            NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=settings_of(topic))
-            for topic in missing
-        ]
+        [NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=topic.settings) for topic in missing]
     )
     for name, code, *rest in answer.topic_errors:
         # Somebody else made it in between: the check that follows judges it.
@@ -125,10 +113,10 @@ async def _wrong_settings(admin: AIOKafkaAdminClient, wanted: Sequence[Topic]) -
         for resource in response.resources:
             found[resource[3]] = {entry[0]: entry[1] for entry in resource[4]}
     return [
-        f"topic {topic.name} has {key}={found[topic.name][key]}; it must be {settings_of(topic)[key]}"
+        f"topic {topic.name} has {key}={found[topic.name][key]}; it must be {topic.settings[key]}"
         for topic in wanted
         for key in CHECKED
         # A broker that tells no configuration can't be judged by it.
         if found.get(topic.name, {}).get(key) is not None
-        and set(found[topic.name][key].split(",")) != set(settings_of(topic)[key].split(","))
+        and set(found[topic.name][key].split(",")) != set(topic.settings[key].split(","))
     ]
