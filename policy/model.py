@@ -54,7 +54,7 @@ class EntityRule:
         service_account_names, service_account_selector: of the pod's service account.
         ports, not_ports: ranges, or names that the endpoint gives to its ports.
         service: its endpoints and, at the destination, their ports.
-        domains: names whose learnt addresses match (egress only); ``*`` at the start stands for any prefix.
+        domains: names whose learnt addresses match (egress only); ``*`` stands for one part or more.
     """
 
     nets: tuple[str, ...] = ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from tierflow.policy import calico, kubernetes
+from tierflow.policy import calico, cluster_policy, endpoints, kubernetes
 from tierflow.policy.document import ABSENT, Fields, Place, Problem
+from tierflow.policy.metadata import read_labels
 from tierflow.policy.model import Resources
 from tierflow.policy.order import BUILT_IN
 
@@ -24,21 +25,19 @@ _CALICO: Final[dict[str, Callable[[Fields, Fields], object]]] = {
     "StagedNetworkPolicy": calico.read_policy,
     "StagedGlobalNetworkPolicy": calico.read_policy,
     "StagedKubernetesNetworkPolicy": kubernetes.read_network_policy,
-    "NetworkSet": calico.read_network_set,
-    "GlobalNetworkSet": calico.read_network_set,
-    "HostEndpoint": calico.read_host_endpoint,
-    "Profile": calico.read_profile,
+    "NetworkSet": endpoints.read_network_set,
+    "GlobalNetworkSet": endpoints.read_network_set,
+    "HostEndpoint": endpoints.read_host_endpoint,
+    "Profile": endpoints.read_profile,
 }
-_CLUSTER_POLICY_VERSIONS: Final = (
-    "policy.networking.k8s.io/v1alpha1",
-    "policy.networking.k8s.io/v1alpha2",
-    "policy.networking.k8s.io/v1beta1",
-    "policy.networking.k8s.io/v1",
-)
-_CLUSTER_POLICIES: Final[dict[str, Callable[[Fields, Fields], object]]] = {
-    "AdminNetworkPolicy": kubernetes.read_cluster_policy,
-    "BaselineAdminNetworkPolicy": kubernetes.read_cluster_policy,
-    "ClusterNetworkPolicy": kubernetes.read_cluster_policy,
+_CLUSTER_POLICIES: Final = {
+    "AdminNetworkPolicy": ("policy.networking.k8s.io/v1alpha1",),
+    "BaselineAdminNetworkPolicy": ("policy.networking.k8s.io/v1alpha1",),
+    "ClusterNetworkPolicy": (
+        "policy.networking.k8s.io/v1alpha2",
+        "policy.networking.k8s.io/v1beta1",
+        "policy.networking.k8s.io/v1",
+    ),
 }
 NAMESPACED: Final = frozenset({"NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet"})
 
@@ -98,9 +97,9 @@ def parse_documents(documents: Iterable[tuple[str, int, Any]]) -> tuple[Resource
 
 def _flattened(documents: Iterable[tuple[str, int, Any]]) -> Iterable[tuple[str, int, Any]]:
     for file, index, document in documents:
-        if isinstance(document, dict) and str(document.get("kind", "")).endswith("List") and "items" in document:
-            items = document["items"]
-            yield from ((file, index, item) for item in items if isinstance(items, list))
+        items = document.get("items") if isinstance(document, dict) else None
+        if isinstance(items, list) and str(document.get("kind", "")).endswith("List"):
+            yield from ((file, index, item) for item in items)
         else:
             yield file, index, document
 
@@ -142,15 +141,15 @@ def _read_document(
     namespaced = kind in NAMESPACED or kind in ("ServiceAccount", "Service")
     if not namespaced and namespace:
         metadata.report("namespace", namespace, f"nothing: a {kind} belongs to no namespace")
-    key = (version.partition("/")[0].removeprefix("crd."), kind, namespace, name)
+    key = (version.partition("/")[0].removeprefix("crd."), kind, namespace or "default" if namespaced else "", name)
     if name and key in seen:
         place.report("metadata.name", name, f"a name used once; {seen[key]} has it already")
     seen[key] = f"{place.file} document {place.document}"
     made = reader(top, metadata)
     if kind == "Namespace":
-        found.namespaces[name] = metadata.labels("labels")
+        found.namespaces[name] = read_labels(metadata, "labels")
     elif kind == "ServiceAccount":
-        found.service_accounts[namespace or "default", name] = metadata.labels("labels")
+        found.service_accounts[namespace or "default", name] = read_labels(metadata, "labels")
     else:
         _keep(found, kind, key, made)
         if kind.endswith("Policy"):
@@ -190,10 +189,10 @@ def _reader(top: Fields, version: str, kind: str) -> Callable[[Fields, Fields], 
         top.report("apiVersion", version, f"networking.k8s.io/v1, {', '.join(CALICO_VERSIONS)}")
         return None
     if kind in _CLUSTER_POLICIES:
-        if version not in _CLUSTER_POLICY_VERSIONS:
-            top.report("apiVersion", version, ", ".join(_CLUSTER_POLICY_VERSIONS))
+        if version not in _CLUSTER_POLICIES[kind]:
+            top.report("apiVersion", version, ", ".join(_CLUSTER_POLICIES[kind]))
             return None
-        return _CLUSTER_POLICIES[kind]
+        return cluster_policy.read_cluster_policy
     if version == "v1" and kind in ("Namespace", "ServiceAccount"):
         return lambda _top, _metadata: None
     if version == "v1" and kind == "Service":

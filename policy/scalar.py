@@ -247,10 +247,12 @@ def service_ports(service: Service, endpoint: Endpoint) -> frozenset[tuple[int, 
 
 
 def domain_covers(pattern: str, name: str) -> bool:
-    """Whether a domain of a rule (``*`` for any prefix) covers a learnt name."""
-    if pattern.startswith("*."):
-        return name.lower().endswith(pattern[1:])
-    return name.lower() == pattern
+    """Whether a domain of a rule covers a learnt name; ``*`` stands for one part of a name or more."""
+    name = name.lower()
+    before, star, after = pattern.partition("*")
+    if not star:
+        return name == pattern
+    return len(name) > len(before) + len(after) and name.startswith(before) and name.endswith(after)
 
 
 def _within(each: PortRange, port: int) -> bool:

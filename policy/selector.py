@@ -23,9 +23,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 MAX_LABEL_LENGTH: Final = 512
+MAX_DEPTH: Final = 50
+"""Parentheses inside each other; upstream's selectors are at most 1024 long and bound themselves in this way."""
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9_./-]+")
 _WORD_OPERATORS: Final = (
@@ -196,6 +198,19 @@ class Or:
         return " || ".join(_grouped(term) for term in self.terms)
 
 
+def nodes(node: Node) -> Iterator[Node]:
+    """A node and all nodes below it."""
+    yield node
+    match node:
+        case Not():
+            yield from nodes(node.term)
+        case And() | Or():
+            for term in node.terms:
+                yield from nodes(term)
+        case _:
+            pass
+
+
 def _grouped(term: Node) -> str:
     return f"({term})" if isinstance(term, And | Or) else str(term)
 
@@ -214,15 +229,11 @@ def parse_selector(text: str) -> Node:
     return _Parser(text).parse()
 
 
-def valid_label(label: str) -> bool:
-    """Whether a selector could name this label."""
-    return bool(_LABEL.fullmatch(label)) and len(label) <= MAX_LABEL_LENGTH
-
-
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.depth = 0
 
     def parse(self) -> Node:
         self._blanks()
@@ -253,9 +264,14 @@ class _Parser:
         return Not(node) if negations % 2 else node
 
     def _primary(self) -> Node:
+        opening = self.at
         if self._accept("("):
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise SelectorError(self.text, opening, f"at most {MAX_DEPTH} parentheses inside each other")
             node = self._or()
             self._require(")")
+            self.depth -= 1
             return node
         if self._accept("all("):
             self._require(")")

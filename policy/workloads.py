@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from tierflow.policy.model import Endpoint
-from tierflow.policy.rules import read_protocol
+from tierflow.policy.ports import read_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

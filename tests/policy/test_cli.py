@@ -34,6 +34,7 @@ EXPECTED = (
     ("02-policies.yaml", 1, "metadata.namespace"),
     ("02-policies.yaml", 1, "spec.applyOnForward"),
     ("02-policies.yaml", 1, "spec.ingress[0].source.domains"),
+    ("02-policies.yaml", 2, "metadata.name"),
     ("03-kubernetes.yaml", 0, "spec.podSelector.matchExpressions[0].operator"),
     ("03-kubernetes.yaml", 0, "spec.ingress[0].from[0].ipBlock.except"),
     ("03-kubernetes.yaml", 1, "metadata.labels.port"),

@@ -20,7 +20,7 @@ from tierflow.policy import Flow, Problem, Resources, ScalarJudge, Side, parse_d
 from tierflow.policy.board import board
 from tierflow.policy.explain import Explanation, explain
 from tierflow.policy.model import EGRESS, INGRESS, Endpoint
-from tierflow.policy.rules import read_protocol
+from tierflow.policy.ports import read_protocol
 from tierflow.policy.scalar import in_service
 from tierflow.policy.workloads import read_workloads
 from tierflow.schemas.errors import ConfigurationError
