@@ -113,14 +113,13 @@ class DuckDBSink:
         if not new:
             return
         positions = {each: await self._consumer.position(each) for each in self._consumer.assignment()}
-        self._consumer.assign(wanted)
+        # Asked before the assignment: afterwards each question waits behind the fetch that is under way.
+        begins = await self._consumer.beginning_offsets(list(new))
         ends = await self._consumer.end_offsets(list(new))
+        self._consumer.assign(wanted)
         for each in wanted:
             at = positions.get(each, offsets.get((each.topic, each.partition)))
-            if at is None or at > ends.get(each, at):
-                await self._consumer.seek_to_beginning(each)
-            else:
-                self._consumer.seek(each, at)
+            self._consumer.seek(each, begins[each] if at is None or at > ends.get(each, at) else at)
 
     async def _check(self) -> None:
         """Take new partitions; where a partition now ends before our position, its broker lost it: begin again."""

@@ -44,6 +44,40 @@ async def test_start_returns_when_the_child_says_that_it_is_ready(tmp_path: Path
     assert not alive(pid)
 
 
+async def test_children_start_side_by_side(tmp_path: Path) -> None:
+    """Each waits for the other's mark: one after the other, the first would never be ready."""
+
+    def waits_for(own: str, other: str) -> str:
+        return (
+            f"import pathlib, time; pathlib.Path({str(tmp_path / own)!r}).touch()\n"
+            f"while not pathlib.Path({str(tmp_path / other)!r}).exists(): time.sleep(0.01)\n"
+            f"{SAYS_READY}"
+        )
+
+    supervisor, started = Supervisor(tmp_path, lambda _: None), list[str]()
+    await supervisor.start(
+        Child("one", [sys.executable, "-c", waits_for("a", "b")]),
+        Child("two", [sys.executable, "-c", waits_for("b", "a")]),
+        started=started.append,
+    )
+    assert sorted(started) == ["one", "two"]
+    await supervisor.stop()
+
+
+async def test_of_children_started_together_the_one_that_fails_is_told_and_the_others_are_stopped(
+    tmp_path: Path,
+) -> None:
+    supervisor = Supervisor(tmp_path, lambda _: None)
+    with pytest.raises(UnavailableError, match="two ended with exit code 3: no such file"):
+        await supervisor.start(
+            Child("one", [sys.executable, "-c", "import signal; signal.pause()"]),
+            Child("two", [sys.executable, "-c", "print('no such file'); raise SystemExit(3)"]),
+        )
+    pid = supervisor.pids()["one"]
+    await supervisor.stop()
+    assert not alive(pid)
+
+
 async def test_a_child_that_ends_before_it_is_ready_is_told_with_its_last_words(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path, lambda _: None)
     with pytest.raises(UnavailableError, match=r"one ended with exit code 3: no such broker"):

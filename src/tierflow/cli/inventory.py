@@ -20,9 +20,6 @@ from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.inventory.history import History
-from tierflow.inventory.kubernetes.api import Api, connect
-from tierflow.inventory.kubernetes.lease import Lease
-from tierflow.inventory.kubernetes.source import KubernetesSource
 from tierflow.inventory.manifests import ManifestSource
 from tierflow.inventory.publish import PublishSettings, publish, take_over
 from tierflow.inventory.topic import Publisher, Reader
@@ -36,6 +33,8 @@ from tierflow.schemas.topics import INVENTORY
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from tierflow.inventory.kubernetes.lease import Lease
+    from tierflow.inventory.kubernetes.source import KubernetesSource
     from tierflow.inventory.publish import Source
     from tierflow.inventory.snapshot import EndpointVersion
     from tierflow.schemas.inventory import ObjectVersion
@@ -145,6 +144,11 @@ class _Run:
         await self._publish(_Manifests(folders, versions), versions, epoch + 1, stop, LOOK_EVERY_S)
 
     async def kubernetes(self, kubeconfig: Path | None, lease: str | None) -> None:
+        # The Kubernetes client takes longer to import than all else here, and folders don't need it.
+        from tierflow.inventory.kubernetes.api import Api, connect
+        from tierflow.inventory.kubernetes.lease import Lease
+        from tierflow.inventory.kubernetes.source import KubernetesSource
+
         stop, versions = _stop_event(), Versions()
         api = Api(partial(connect, kubeconfig))
         held = None

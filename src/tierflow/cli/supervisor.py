@@ -1,4 +1,4 @@
-"""Start child processes in order, keep them running, stop them in reverse order and leave none behind."""
+"""Start child processes, keep them running, stop them in reverse order and leave none behind."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import re
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
 READY: Final = re.compile(r"(^|[\s\":])ready($|[\s\",.])")
 """A child says this word on standard error when it is."""
@@ -73,15 +73,15 @@ class Supervisor:
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    async def start(self, child: Child) -> None:
-        """Start one child and return when it is ready.
+    async def start(self, *children: Child, started: Callable[[str], None] = lambda _: None) -> None:
+        """Start children side by side and return when all are ready; ``started`` hears the name of each that is.
 
         Raises:
-            UnavailableError: it ended, or wasn't ready in time; the message carries its last words.
+            UnavailableError: one ended, or wasn't ready in time; the message carries its last words. The others run
+                on until :meth:`stop`.
         """
-        running = await self._spawn(child)
-        await self._until_ready(running)
-        self._keepers.append(asyncio.create_task(self._keep(child), name=f"keep {child.name}"))
+        spawned = [await self._spawn(child) for child in children]
+        await side_by_side(*(self._attend(running, started) for running in spawned))
 
     async def stop(self) -> None:
         """End all children, the last started first, and wait for each."""
@@ -96,6 +96,12 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         """Process id by child name."""
         return {name: running.process.pid for name, running in self._running.items()}
+
+    async def _attend(self, running: _Running, started: Callable[[str], None]) -> None:
+        await self._until_ready(running)
+        started(running.child.name)
+        name = f"keep {running.child.name}"
+        self._keepers.append(asyncio.create_task(self._keep(running.child), name=name))
 
     async def _spawn(self, child: Child) -> _Running:
         # A session of its own keeps the terminal's Ctrl-C away from the child: the supervisor stops it in order.
@@ -201,6 +207,17 @@ class Supervisor:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         await running.reader
+
+
+async def side_by_side(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it at once; the first failure ends the rest, and is raised as it is."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _resident_bytes(pid: int) -> int:

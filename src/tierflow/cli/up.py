@@ -9,64 +9,29 @@ import os
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 from rich.console import Console
 
-from tierflow.cli.broker import LOOPBACK, broker_argv, check_port_free, wait_for_broker
+from tierflow.cli import stages as stages_of
+from tierflow.cli.broker import LOOPBACK, check_port_free
 from tierflow.cli.settings import setting
+from tierflow.cli.stages import UpSettings
 from tierflow.cli.state import state_folder
-from tierflow.cli.supervisor import Child, Supervisor
-from tierflow.collector.synthetic import STOREFRONT_PODS
-from tierflow.lab.paper import publish_pods
+from tierflow.cli.supervisor import Supervisor, side_by_side
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Source = Literal["auto", "ebpf", "synthetic"]
+    from tierflow.cli.stages import Source
+    from tierflow.cli.supervisor import Child
 
 LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
 """A log that has grown past this is emptied when `up` starts."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpSettings:
-    """What ``tierflow up`` was asked to run.
-
-    Attributes:
-        lab: set up the storefront lab, and take it down at the end.
-        source: where records come from; ``auto`` is eBPF for root, else synthetic.
-        kafka: an existing broker, or None for the embedded one on ``broker_port``.
-        broker_port: loopback port of the embedded broker.
-        broker_memory_mib: memory at which the embedded broker is started afresh: it never forgets a message.
-        console_port: loopback port of the page.
-        window_s: width of an aggregation window.
-        lateness_s: how long a window waits for late records.
-        interval_s: how often the collector drains.
-        interfaces: patterns of the interfaces to watch.
-        manifests: folders of Kubernetes objects.
-        node: this node's name.
-        cluster: this cluster's name.
-    """
-
-    lab: bool
-    source: Source
-    kafka: str | None
-    broker_port: int
-    broker_memory_mib: int
-    console_port: int
-    window_s: int
-    lateness_s: int
-    interval_s: float
-    interfaces: str
-    manifests: tuple[Path, ...]
-    node: str
-    cluster: str
 
 
 @click.command("up")
@@ -150,53 +115,69 @@ async def _run(up: UpSettings, screen: Console) -> int:
 
 
 async def _start_all(up: UpSettings, source: Source, supervisor: Supervisor, screen: Console) -> None:
-    manifests = list(up.manifests)
-    if up.lab:
-        if source == "ebpf":
-            with screen.status("storefront: namespaces, policies, traffic"):
-                await _tierflow("lab", "set-up")
-            screen.print("  ✓ storefront lab")
-        manifests += _lab_manifests(real=source == "ebpf")
+    manifests = [*up.manifests, *(_lab_manifests(real=source == "ebpf") if up.lab else ())]
     if not manifests:
         raise ConfigurationError("up: nothing says which pods there are; give --lab or --manifests FOLDER")
-    for child in _children(up, source, manifests):
-        with screen.status(child.name):
-            await supervisor.start(child)
-        screen.print(f"  ✓ {child.name}")
-
-
-def _children(up: UpSettings, source: Source, manifests: list[Path]) -> Iterator[Child]:
-    kafka = up.kafka or f"{LOOPBACK}:{up.broker_port}"
-    state = state_folder()
-    if up.kafka is None:
-        check_port_free(up.broker_port, "--broker-port")
-        yield Child(
-            "broker",
-            broker_argv(up.broker_port),
-            ready=lambda: wait_for_broker(kafka, 30),
-            memory_limit_bytes=up.broker_memory_mib << 20,
-        )
+    broker, stages = stages_of.broker(up), list(stages_of.stages(up, source))
+    inventory = stages_of.inventory(up, manifests)
     if up.console_port:
         check_port_free(up.console_port, "--console-port")
-    yield _stage(
-        "inventory", "inventory", "--kafka", kafka,
-        *(part for folder in manifests for part in ("--manifests", str(folder))),
-    )  # fmt: skip
-    yield _stage(
-        "stream", "stream", "--kafka", kafka,
-        "--window-s", str(up.window_s), "--lateness-s", str(up.lateness_s), "--data-dir", str(state / "stream"),
-    )  # fmt: skip
-    yield _stage("sink", "sink", "duckdb", "--kafka", kafka, "--database", str(state / "flows.duckdb"))
-    yield _stage(
-        "collector", "collect", "--kafka", kafka, "--source", source, "--interfaces", up.interfaces,
-        "--interval-s", str(up.interval_s), "--keepalive-s", str(up.window_s),
-        "--node", up.node, "--cluster", up.cluster,
-    )  # fmt: skip
-    yield _stage("console", "console", "--kafka", kafka, "--port", str(up.console_port))
+    has_topics, has_pods = asyncio.Event(), asyncio.Event()
+
+    async def start_broker() -> None:
+        if broker is None:
+            await stages_of.topics_are_there(up.bootstrap, 10.0)
+        else:
+            await start(broker)
+        has_topics.set()
+
+    async def set_up_lab() -> None:
+        if up.lab and source == "ebpf":
+            progress.begun("storefront lab")
+            await _tierflow("lab", "set-up")
+            progress.done("storefront lab")
+        has_pods.set()
+
+    async def start_stages() -> None:
+        await has_topics.wait()
+        await start(*stages)
+
+    async def start_inventory() -> None:
+        await has_topics.wait()
+        await has_pods.wait()  # the first that it publishes are all pods
+        await start(inventory)
+
+    async def start(*children: Child) -> None:
+        progress.begun(*(child.name for child in children))
+        await supervisor.start(*children, started=progress.done)
+
+    with _Progress(screen) as progress:
+        await side_by_side(start_broker(), set_up_lab(), start_stages(), start_inventory())
 
 
-def _stage(name: str, *arguments: str) -> Child:
-    return Child(name, [sys.executable, "-m", "tierflow.cli.main", *arguments])
+class _Progress:
+    """Says on the screen what has started, and what is waited for."""
+
+    def __init__(self, screen: Console) -> None:
+        self._screen = screen
+        self._status = screen.status("starting")
+        self._waited_for: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def begun(self, *names: str) -> None:
+        self._waited_for.extend(names)
+        self._status.update(f"waiting for {', '.join(self._waited_for)}")
+
+    def done(self, name: str) -> None:
+        self._screen.print(f"  ✓ {name}")
+        self._waited_for.remove(name)
+        self._status.update(f"waiting for {', '.join(self._waited_for)}")
 
 
 def _source(up: UpSettings, screen: Console) -> Source:
@@ -211,6 +192,10 @@ def _source(up: UpSettings, screen: Console) -> Source:
 def _lab_manifests(*, real: bool) -> list[Path]:
     if real:
         return [lab_folder(), state_folder() / "lab" / "inventory"]
+    # Only synthetic traffic needs these, and they take time to import.
+    from tierflow.collector.synthetic import STOREFRONT_PODS
+    from tierflow.lab.paper import publish_pods
+
     on_paper = state_folder() / "synthetic"
     publish_pods(lab_folder(), on_paper, STOREFRONT_PODS, SystemClock())
     return [lab_folder(), lab_folder() / "lab", on_paper]
@@ -251,8 +236,7 @@ def _log_folder() -> Path:
 def _say_what_next(up: UpSettings, lab: bool, screen: Console) -> None:
     address = state_folder() / "console.url"
     where = address.read_text().strip() if address.exists() else f"http://{LOOPBACK}:{up.console_port}"
-    tierflow = shutil.which("tierflow") or "tierflow"
-    tierflow = os.path.relpath(tierflow) if Path(tierflow).is_relative_to(Path.cwd()) else "tierflow"
+    tierflow = _own_command()
     screen.print(
         f"\nrunning; a window closes every {up.window_s} s, logs are in {state_folder() / 'logs'}, Ctrl-C ends it"
     )
@@ -262,3 +246,12 @@ def _say_what_next(up: UpSettings, lab: bool, screen: Console) -> None:
         screen.print(f"  3. let the rogue in       {tierflow} lab deploy-rogue")
     else:
         screen.print(f"  3. follow them            {tierflow} flows --follow")
+
+
+def _own_command() -> str:
+    """What a person types in this folder to run this installation's ``tierflow``."""
+    found = shutil.which("tierflow")
+    own = Path(sys.executable).with_name("tierflow")
+    if not own.exists() or (found is not None and Path(found).samefile(own)):
+        return "tierflow"
+    return os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own)
