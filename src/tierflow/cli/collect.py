@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.collector.ebpf import EbpfSettings, EbpfSource
 from tierflow.collector.kafka import KafkaSender
@@ -31,6 +32,8 @@ from tierflow.schemas.wire import Source
 if TYPE_CHECKING:
     from tierflow.collector.source import RecordSource
 
+log = logging.getLogger("tierflow.collect")
+
 SourceName = Literal["ebpf", "pcap", "synthetic"]
 _SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHETIC}
 
@@ -38,6 +41,7 @@ _SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHE
 @click.command("collect")
 @kafka_setting
 @kafka_security
+@log_setting
 @setting("--source", type=click.Choice(list(_SOURCES)), default="ebpf", help="Where records come from.")
 @setting(
     "--interfaces", default="cali*,veth*,tf*", metavar="PATTERNS", help="Pods' host-side interfaces, comma-separated."
@@ -77,7 +81,6 @@ def command(
     metrics_port: int | None,
 ) -> None:
     """Turn packets into raw records and send them to the broker, until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     patterns = tuple(part.strip() for part in interfaces.split(",") if part.strip())
     if not patterns:
         raise ConfigurationError(
@@ -103,7 +106,7 @@ def _source(name: SourceName, ebpf: EbpfSettings, file: Path | None, seed: int) 
     if name == "ebpf":
         return EbpfSource(ebpf)
     if name == "synthetic":
-        click.echo("SYNTHETIC traffic: made up from a seed, not measured", err=True)
+        log.warning("SYNTHETIC traffic: made up from a seed, not measured")
         return SyntheticSource(SyntheticSettings(seed), SystemClock())
     if file is None:
         raise ConfigurationError("--source pcap needs --file; accepted: the path of a pcap or pcapng file")
@@ -128,6 +131,6 @@ async def _collect(
     await sender.start()
     try:
         publisher = Publisher(settings, sender, measured)
-        await run(source, publisher, how, stop, lambda: click.echo("ready", err=True))
+        await run(source, publisher, how, stop, lambda: log.info("ready"))
     finally:
         await sender.stop()

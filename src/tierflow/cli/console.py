@@ -17,6 +17,7 @@ import click
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.elasticsearch import elasticsearch_settings
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import open_store
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
     from tierflow.sinks.elasticsearch.store import ElasticsearchStore
     from tierflow.sinks.read.remote import RemoteStore
+
+log = logging.getLogger("tierflow.console")
 
 LOOPBACK = "127.0.0.1"
 QUERY_TIMEOUT_S = 20.0
@@ -39,6 +42,7 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 @click.command("console")
 @kafka_setting
 @kafka_security
+@log_setting
 @elasticsearch_settings
 @setting(
     "--store", metavar="ADDRESS", default=None, help="Where the store's read side is; without it, the embedded one."
@@ -62,7 +66,6 @@ def command(
     allow_host: tuple[str, ...],
 ) -> None:
     """Serve the page; the address printed holds the token that opens a session."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     opened = open_store(store, elasticsearch, elasticsearch_index, QUERY_TIMEOUT_S)
     token = secrets.token_urlsafe(24) if token_file is None else _token(token_file)
     shown = token if token_file is None else f"TOKEN (the one in {token_file})"
@@ -108,7 +111,7 @@ async def _serve(
     await inventory.start()
     follow = asyncio.create_task(inventory.follow())
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
     serve = asyncio.create_task(_run(server, bound))
     page = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token="
@@ -118,7 +121,7 @@ async def _serve(
             await asyncio.sleep(0.02)
         if server.started:
             click.echo(f"open {page}{shown}", err=True)
-            click.echo("ready", err=True)
+            log.info("ready")
         await asyncio.wait({serve, follow}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from prometheus_client import start_http_server
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.inventory.history import History
 from tierflow.inventory.manifests import ManifestSource
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from tierflow.inventory.snapshot import EndpointVersion
     from tierflow.schemas.inventory import ObjectVersion
 
+log = logging.getLogger("tierflow.inventory")
+
 LOOK_EVERY_S: Final = 0.1
 RENEW_EVERY_S: Final = 2.0
 BROKER_TIMEOUT_S: Final = 60.0
@@ -47,6 +51,7 @@ BROKER_TIMEOUT_S: Final = 60.0
 @click.group("inventory", invoke_without_command=True)
 @kafka_setting
 @kafka_security
+@log_setting
 @setting(
     "--manifests",
     multiple=True,
@@ -189,7 +194,7 @@ class _Run:
                 text = str(error)
             if text != said:
                 said = text
-                click.echo(text, err=True)
+                log.info(text)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RENEW_EVERY_S)
         return False
@@ -216,14 +221,10 @@ class _Run:
         try:
             await publish(
                 source, versions, publisher, PublishSettings(self._identity, epoch, self._retention_ns), self._clock,
-                stop, pause_s=pause_s, ready=partial(click.echo, "ready", err=True), say=_say,
+                stop, pause_s=pause_s, ready=lambda: log.info("ready"), say=log.warning,
             )  # fmt: skip
         finally:
             await publisher.stop()
-
-
-def _say(text: str) -> None:
-    click.echo(f"inventory: {text}", err=True)
 
 
 def _stop_event() -> asyncio.Event:

@@ -17,6 +17,7 @@ from prometheus_client import start_http_server
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.sink_elasticsearch import command as elasticsearch_command
 from tierflow.cli.state import state_folder
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+log = logging.getLogger("tierflow.sink")
+
 RETENTION_CHECK_S = 60.0
 
 
@@ -48,6 +51,7 @@ command.add_command(elasticsearch_command)
 @command.command("duckdb")
 @kafka_setting
 @kafka_security
+@log_setting
 @setting("--database", type=click.Path(dir_okay=False, path_type=Path), default=None, help="DuckDB file.")
 @setting("--retention-hours", type=click.FloatRange(min=0.01), default=24 * 8, help="Documents older than this go.")
 @setting("--max-bytes", type=click.IntRange(1 << 20), default=16 << 30, help="Past this size the oldest hours go.")
@@ -63,7 +67,6 @@ def duckdb_command(
     metrics_port: int | None,
 ) -> None:
     """Fill a DuckDB file, and serve its read side to the command line and the page."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     path = database or state_folder() / "flows.duckdb"
     metrics = Metrics()
     if metrics_port is not None:
@@ -163,11 +166,11 @@ async def _run(
         bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", **arguments
     )
     sink = DuckDBSink(consumer, AIOKafkaProducer(bootstrap_servers=kafka, **arguments), writer, clock, metrics)
-    server = _Server(uvicorn.Config(served, log_level="warning", lifespan="off"))
+    server = _Server(uvicorn.Config(served, log_config=None, lifespan="off"))
     await sink.start()
     serving = asyncio.create_task(server.serve(sockets=[server_socket]))
     forgetting = asyncio.create_task(_forget(retention, writer, clock, stop))
-    click.echo("ready", err=True)
+    log.info("ready")
     try:
         await _first_failure([asyncio.create_task(sink.run(stop)), forgetting], stop)
     finally:

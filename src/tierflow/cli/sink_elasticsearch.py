@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.elasticsearch import DEFAULT_URL, elasticsearch_settings
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from tierflow.sinks.elasticsearch.app import AppSettings
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
 
+log = logging.getLogger("tierflow.sink")
+
 
 @click.command("elasticsearch")
 @kafka_setting
 @kafka_security
+@log_setting
 @elasticsearch_settings
 @setting("--retention-days", type=click.IntRange(1, 3650), default=8, help="Whole days kept; older indices go.")
 @setting("--shards", type=click.IntRange(1, 1024), default=1, help="Primary shards of an index.")
@@ -61,8 +65,6 @@ def command(
     from tierflow.sinks.elasticsearch.sink import SinkSettings
     from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("tierflow").setLevel(logging.INFO)
     reached = elasticsearch or ElasticsearchSettings(DEFAULT_URL)
     names = IndexNames(elasticsearch_index)
     metrics = Metrics()
@@ -96,5 +98,5 @@ async def _serve(settings: AppSettings, writer: object, names: object, metrics: 
         SystemClock(),
         metrics,
         stop,
-        lambda: click.echo("ready", err=True),
+        lambda: log.info("ready"),
     )

@@ -12,6 +12,7 @@ import click
 from aiokafka.errors import KafkaError
 
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.state import state_folder
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
@@ -22,6 +23,7 @@ log = logging.getLogger("tierflow.stream")
 @click.command("stream")
 @kafka_setting
 @kafka_security
+@log_setting
 @setting("--window-s", type=click.IntRange(1, 86_400), default=300, help="Width of an aggregation window in seconds.")
 @setting("--lateness-s", type=click.IntRange(0, 3600), default=10, help="Seconds that a window waits for late records.")
 @setting(
@@ -81,8 +83,6 @@ def command(
     from tierflow.streams.core.windows import WindowSettings
     from tierflow.streams.worker import WorkerSettings
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("tierflow").setLevel(logging.INFO)
     settings = StreamSettings(
         kafka=kafka,
         data_dir=data_dir or state_folder() / "stream",
