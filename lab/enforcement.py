@@ -99,8 +99,8 @@ def _matches(rule: ResolvedRule, sets: _Sets) -> Iterator[str]:
     protocol = []
     if rule.protocol is not None:
         protocol.append(f"meta l4proto {rule.protocol}")
-    if rule.not_protocol is not None:
-        protocol.append(f"meta l4proto != {rule.not_protocol}")
+    if rule.not_protocols:
+        protocol.append(f"meta l4proto != {{ {', '.join(map(str, rule.not_protocols))} }}")
     if rule.icmp is not None:
         protocol += [f"icmp {key} {value}" for key, value in _icmp(rule.icmp)]
     if rule.not_icmp is not None:

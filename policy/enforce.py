@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tierflow.policy.labels import endpoint_labels, entity_selectors, network_set_labels, profile_names
 from tierflow.policy.model import EGRESS, INGRESS, PortRange
-from tierflow.policy.scalar import ScalarJudge, domain_covers, in_service, service_ports
+from tierflow.policy.ports import PORT_PROTOCOLS
+from tierflow.policy.program import learnt_nets
+from tierflow.policy.scalar import ScalarJudge, in_service, service_ports
 from tierflow.policy.trace import PROFILE_TIER, PolicyRef
 
 if TYPE_CHECKING:
@@ -47,14 +50,14 @@ class ResolvedSide:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRule:
-    """One rule; ``action`` is ``allow``, ``deny``, ``pass`` or ``log``."""
+    """One rule, or its part for one protocol; ``action`` is ``allow``, ``deny``, ``pass`` or ``log``."""
 
     action: str
     policy: PolicyRef
     trace_name: str
     rule_index: int
     protocol: int | None
-    not_protocol: int | None
+    not_protocols: tuple[int, ...]
     icmp: Icmp | None
     not_icmp: Icmp | None
     ip_version: int | None
@@ -98,7 +101,7 @@ class _Resolver:
         self.judge = ScalarJudge(self.resources)
         self.endpoints = [(each, endpoint_labels(self.resources, each), _cidrs(each)) for each in endpoints]
         self.sets = [(each.nets, network_set_labels(self.resources, each)) for each in self.resources.network_sets]
-        self.rules: dict[tuple[int, str, int], ResolvedRule] = {}
+        self.rules: dict[tuple[int, str, int], tuple[ResolvedRule, ...]] = {}
         self.services = {(each.namespace, each.name): each for each in self.resources.services}
 
     def tiers(self, subject: Endpoint, direction: str) -> tuple[ResolvedTier, ...]:
@@ -122,7 +125,8 @@ class _Resolver:
             profile = written.get(name)
             own = () if profile is None else (profile.ingress if direction == INGRESS else profile.egress)
             ref = PolicyRef("Profile", None, name)
-            rules += [self._rule(rule, None, ref, f"{PROFILE_TIER}.{name}", index) for index, rule in enumerate(own)]
+            for index, rule in enumerate(own):
+                rules += self._rules(rule, None, ref, f"{PROFILE_TIER}.{name}", index)
         return ResolvedTier(PROFILE_TIER, tuple(rules), "deny", f"{PROFILE_TIER}.__NO_MATCH__")
 
     def _policy(self, policy: Policy, direction: str) -> list[ResolvedRule]:
@@ -130,18 +134,43 @@ class _Resolver:
         for index, rule in enumerate(policy.rules(direction)):
             key = (id(policy), direction, index)
             if key not in self.rules:
-                self.rules[key] = self._rule(rule, policy.namespace, PolicyRef.of(policy), policy.trace_name, index)
-            rules.append(self.rules[key])
+                self.rules[key] = self._rules(rule, policy.namespace, PolicyRef.of(policy), policy.trace_name, index)
+            rules += self.rules[key]
         return rules
+
+    def _rules(
+        self, rule: Rule, namespace: str | None, ref: PolicyRef, name: str, index: int
+    ) -> tuple[ResolvedRule, ...]:
+        """A rule; where names or a service stand for several protocols, one part each, and one for the other ones."""
+        both = (rule.source, rule.destination)
+        service = rule.destination.service is not None
+        named = service or any(_names(each.ports) | _names(each.not_ports) for each in both)
+        if rule.protocol is not None or not named:
+            return (self._rule(rule, namespace, ref, name, index),)
+        parts = [
+            self._rule(dataclasses.replace(rule, protocol=each), namespace, ref, name, index)
+            for each in sorted(PORT_PROTOCOLS)
+        ]
+        if not service and not any(each.ports for each in both):
+            source, destination = (
+                dataclasses.replace(each, not_ports=tuple(port for port in each.not_ports if not isinstance(port, str)))
+                for each in both
+            )
+            rest = self._rule(
+                dataclasses.replace(rule, source=source, destination=destination), namespace, ref, name, index
+            )
+            parts.append(dataclasses.replace(rest, not_protocols=(*rest.not_protocols, *sorted(PORT_PROTOCOLS))))
+        return tuple(parts)
 
     def _rule(self, rule: Rule, namespace: str | None, ref: PolicyRef, name: str, index: int) -> ResolvedRule:
         return ResolvedRule(
-            action=rule.action.lower(),
+            # Behind a profile there is nothing to pass to: upstream denies.
+            action="deny" if rule.action == "Pass" and ref.kind == "Profile" else rule.action.lower(),
             policy=ref,
             trace_name=name,
             rule_index=index,
             protocol=rule.protocol,
-            not_protocol=rule.not_protocol,
+            not_protocols=() if rule.not_protocol is None else (rule.not_protocol,),
             icmp=rule.icmp,
             not_icmp=rule.not_icmp,
             ip_version=rule.ip_version,
@@ -153,32 +182,23 @@ class _Resolver:
         self, entity: EntityRule, namespace: str | None, protocol: int | None, *, with_ports: bool
     ) -> ResolvedSide:
         selected, excluded = entity_selectors(entity, namespace)
-        numeric = tuple(port for port in entity.ports if isinstance(port, PortRange))
-        names = {port for port in entity.ports if isinstance(port, str)}
-        not_names = {port for port in entity.not_ports if isinstance(port, str)}
         chosen = [each for each in self.endpoints if selected is None or selected.matches(each[1])]
+        limits = [entity.nets] if entity.nets else []
+        if entity.domains:
+            limits.append(learnt_nets(entity.domains, self.resources.domains))
         cidrs: tuple[str, ...] | None = None
         if selected is not None:
             own = [cidr for _, _, addresses in chosen for cidr in addresses]
             cidrs = (*own, *(net for nets, labels in self.sets if selected.matches(labels) for net in nets))
-        cidrs = _narrowed(cidrs, entity.nets or None)
-        if entity.domains:
-            learnt = tuple(
-                net
-                for pattern in entity.domains
-                for name, nets in self.resources.domains.items()
-                if domain_covers(pattern, name)
-                for net in nets
-            )
-            cidrs = _narrowed(cidrs, learnt)
+        cidrs = _narrowed(cidrs, limits)
         alternatives: list[PeerPorts] = []
-        if cidrs is None or cidrs:
-            ports = None if not entity.ports else numeric
-            if ports is None or ports:
-                alternatives.append(PeerPorts(cidrs or (), ports))
-        alternatives += self._named(chosen, names, protocol, entity.nets)
         if entity.service is not None:
-            alternatives = self._service(entity, with_ports=with_ports)
+            alternatives = self._service(entity, protocol, with_ports=with_ports)
+        else:
+            numeric = _ranges(entity.ports)
+            if (cidrs is None or cidrs) and (numeric or not entity.ports):
+                alternatives.append(PeerPorts(cidrs or (), numeric if entity.ports else None))
+            alternatives += self._named(chosen, _names(entity.ports), protocol, limits)
         not_cidrs = list(entity.not_nets)
         if excluded is not None:
             not_cidrs += [cidr for _, labels, own in self.endpoints if excluded.matches(labels) for cidr in own]
@@ -187,50 +207,70 @@ class _Resolver:
             any_address=cidrs is None and entity.service is None,
             alternatives=tuple(alternatives),
             not_cidrs=tuple(not_cidrs),
-            not_ports=tuple(port for port in entity.not_ports if isinstance(port, PortRange)),
-            not_named=tuple(self._named(chosen, not_names, protocol, ())),
+            not_ports=_ranges(entity.not_ports),
+            not_named=tuple(self._named(chosen, _names(entity.not_ports), protocol, [])),
         )
 
     def _named(
         self,
         chosen: Sequence[tuple[Endpoint, Mapping[str, str], tuple[str, ...]]],
-        names: set[str],
+        names: frozenset[str],
         protocol: int | None,
-        nets: tuple[str, ...],
+        limits: Sequence[tuple[str, ...]],
     ) -> list[PeerPorts]:
         found: list[PeerPorts] = []
         for endpoint, _, own in chosen:
-            ports = tuple(
-                PortRange(port, port) for name, each, port in endpoint.named_ports if name in names and each == protocol
-            )
-            cidrs = _narrowed(own, nets or None)
+            ports = _named_ports(endpoint, names, protocol)
+            cidrs = _narrowed(own, limits)
             if ports and cidrs:
                 found.append(PeerPorts(cidrs, ports))
         return found
 
-    def _service(self, entity: EntityRule, *, with_ports: bool) -> list[PeerPorts]:
+    def _service(self, entity: EntityRule, protocol: int | None, *, with_ports: bool) -> list[PeerPorts]:
         name = entity.service
         service = self.services.get((name.namespace, name.name)) if name is not None else None
         if service is None:
             return []
         found: list[PeerPorts] = []
         for endpoint, _, own in self.endpoints:
-            if in_service(service, endpoint) and own:
-                ports = tuple(PortRange(port, port) for _, port in sorted(service_ports(service, endpoint)))
-                found.append(PeerPorts(own, ports if with_ports else None))
+            if not in_service(service, endpoint) or not own:
+                continue
+            ports: tuple[PortRange, ...] | None = None
+            if with_ports:
+                pairs = sorted(service_ports(service, endpoint))
+                ports = tuple(PortRange(port, port) for each, port in pairs if protocol in (None, each))
+            elif entity.ports:
+                ports = _ranges(entity.ports) + _named_ports(endpoint, _names(entity.ports), protocol)
+            found.append(PeerPorts(own, ports))
         return found
+
+
+def _names(ports: Sequence[PortRange | str]) -> frozenset[str]:
+    return frozenset(port for port in ports if isinstance(port, str))
+
+
+def _ranges(ports: Sequence[PortRange | str]) -> tuple[PortRange, ...]:
+    return tuple(port for port in ports if isinstance(port, PortRange))
+
+
+def _named_ports(endpoint: Endpoint, names: frozenset[str], protocol: int | None) -> tuple[PortRange, ...]:
+    return tuple(
+        PortRange(port, port) for name, each, port in endpoint.named_ports if name in names and each == protocol
+    )
 
 
 def _cidrs(endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(str(ipaddress.ip_network(address)) for address in endpoint.addresses)
 
 
-def _narrowed(cidrs: tuple[str, ...] | None, nets: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The addresses in both lists; None stands for all addresses."""
-    if nets is None:
-        return cidrs
-    if cidrs is None:
-        return nets
+def _narrowed(cidrs: tuple[str, ...] | None, limits: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The addresses in ``cidrs`` and in each of the limits; None stands for all addresses."""
+    for limit in limits:
+        cidrs = limit if cidrs is None else _common(cidrs, limit)
+    return cidrs
+
+
+def _common(cidrs: tuple[str, ...], nets: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []
     for left in cidrs:
         for right in nets:

@@ -79,7 +79,7 @@ def read_entity(
 
 
 def _check_service_stands_alone(fields: Fields, service: ServiceName, *, with_ports: bool) -> None:
-    others = ["nets", "notNets", "selector", "notSelector", "namespaceSelector", "serviceAccounts"]
+    others = ["nets", "notNets", "selector", "notSelector", "namespaceSelector", "serviceAccounts", "domains"]
     beside = [name for name in others + (["ports", "notPorts"] if with_ports else []) if fields.values.get(name)]
     if beside:
         fields.report("services", service.name, f"without {', '.join(beside)}: a service brings its own addresses")

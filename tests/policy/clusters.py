@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 from tierflow.policy import (
@@ -50,6 +51,15 @@ ADDRESSES = (
 PORTS = (0, 53, 80, 443, 8080, 65535)
 PORT_NAMES = ("http", "dns")
 PROTOCOLS = (6, 17, 132, 1, 58, 47)
+PODS = "projectcalico.org/orchestrator == 'k8s'"
+KUBERNETES_KINDS = (
+    ("KubernetesNetworkPolicy", "default", ("Allow",)),
+    ("StagedKubernetesNetworkPolicy", "default", ("Allow",)),
+    ("AdminNetworkPolicy", "adminnetworkpolicy", ("Allow", "Deny", "Pass")),
+    ("BaselineAdminNetworkPolicy", "baselineadminnetworkpolicy", ("Allow", "Deny")),
+    ("ClusterNetworkPolicy", "kube-admin", ("Allow", "Deny", "Pass")),
+    ("ClusterNetworkPolicy", "kube-baseline", ("Allow", "Deny", "Pass")),
+)
 DOMAINS = {"api.example.com": ("198.51.100.7/32",), "www.example.org": ("2001:db8::1/128", "8.8.8.8/32")}
 
 
@@ -98,9 +108,20 @@ class Maker:
     def nets(self) -> tuple[str, ...]:
         return tuple(self.random.sample(NETS, self.random.randint(1, 2)))
 
-    def entity(self, *, ports: bool, service: bool, domains: bool) -> EntityRule:
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.random.sample(PORT_NAMES, self.random.randint(1, 2)))
+
+    def entity(self, *, ports: bool, names: bool, service: bool, domains: bool) -> EntityRule:
+        """One side; ``names`` lets port names stand without a protocol."""
         if service and self.chance(0.08):
-            return EntityRule(service=ServiceName(self.random.choice(NAMESPACES), self.random.choice(["web", "none"])))
+            name = ServiceName(self.random.choice(NAMESPACES), self.random.choice(["web", "none"]))
+            return EntityRule(service=name, ports=self.ports() if ports and not domains and self.chance(0.3) else ())
+        if domains and self.chance(0.05):
+            return EntityRule(
+                domains=self.random.choice([("*.example.com",), ("api.*.com", "www.example.org")]),
+                ports=self.ports() if ports and self.chance(0.3) else (),
+            )
+        choose = self.ports if ports else self.names
         return EntityRule(
             nets=self.nets() if self.chance(0.15) else (),
             not_nets=self.nets() if self.chance(0.1) else (),
@@ -111,9 +132,8 @@ class Maker:
             else "",
             service_account_names=("one",) if self.chance(0.08) else (),
             service_account_selector='tier == "a"' if self.chance(0.08) else "",
-            ports=self.ports() if ports and self.chance(0.35) else (),
-            not_ports=self.ports() if ports and self.chance(0.15) else (),
-            domains=("*.example.com",) if domains and self.chance(0.05) else (),
+            ports=choose() if (ports or names) and self.chance(0.35) else (),
+            not_ports=choose() if (ports or names) and self.chance(0.15) else (),
         )
 
     def icmp(self) -> Icmp:
@@ -123,15 +143,65 @@ class Maker:
     def rule(self, direction: str) -> Rule:
         protocol = self.random.choice(PROTOCOLS) if self.chance(0.5) else None
         ports = protocol in (6, 17, 132)
+        names = protocol is None and self.chance(0.3)
         return Rule(
             action=self.random.choice(["Allow", "Deny", "Pass", "Log"]),
             protocol=protocol,
             not_protocol=self.random.choice(PROTOCOLS) if self.chance(0.1) else None,
             icmp=self.icmp() if protocol in (1, 58) and self.chance(0.5) else None,
-            not_icmp=self.icmp() if protocol in (1, 58) and self.chance(0.3) else None,
+            not_icmp=self.icmp() if protocol in (1, 58, None) and self.chance(0.2) else None,
             ip_version=self.random.choice([4, 6]) if self.chance(0.1) else None,
-            source=self.entity(ports=ports and self.chance(0.3), service=direction == INGRESS, domains=False),
-            destination=self.entity(ports=ports, service=direction == EGRESS, domains=direction == EGRESS),
+            source=self.entity(
+                ports=ports and self.chance(0.3), names=names, service=direction == INGRESS, domains=False
+            ),
+            destination=self.entity(ports=ports, names=names, service=direction == EGRESS, domains=direction == EGRESS),
+        )
+
+    def kubernetes_rule(self, direction: str, action: str) -> Rule:
+        """A rule as the readers of Kubernetes' policies make them."""
+        protocol = self.random.choice([None, None, 6, 17, 132])
+        ports: tuple[PortRange | str, ...] = ()
+        if protocol is not None:
+            ports = self.ports() if self.chance(0.7) else ()
+        elif self.chance(0.2):
+            ports = self.names()
+        pods, namespaces = f"{PODS} && {self.selector(0)}", self.random.choice(["all()", 'team == "a"', ""])
+        peer = self.random.choice(
+            [
+                EntityRule(),
+                EntityRule(nets=self.nets(), not_nets=self.random.choice([(), ("10.1.1.0/24",)])),
+                EntityRule(selector=pods, namespace_selector=namespaces),
+                EntityRule(namespace_selector=namespaces or "all()"),
+            ]
+        )
+        if direction == INGRESS:
+            return Rule(action, protocol=protocol, source=peer, destination=EntityRule(ports=ports))
+        return Rule(action, protocol=protocol, destination=dataclasses.replace(peer, ports=ports))
+
+    def kubernetes_policy(self, index: int) -> Policy:
+        kind, tier, actions = self.random.choice(KUBERNETES_KINDS)
+        namespaced = kind.endswith("KubernetesNetworkPolicy")
+        staged = kind.startswith("Staged")
+        rules = {
+            direction: tuple(
+                self.kubernetes_rule(direction, self.random.choice(actions)) for _ in range(self.random.randint(0, 3))
+            )
+            for direction in (INGRESS, EGRESS)
+        }
+        types = self.random.choice([(INGRESS,), (INGRESS, EGRESS)])
+        return Policy(
+            kind=kind,
+            namespace=self.random.choice(NAMESPACES) if namespaced else None,
+            name=f"k{index % 5}",
+            tier=tier,
+            order=1000.0 if namespaced else float(self.random.randint(0, 2)),
+            selector=PODS if self.chance(0.5) else f"{PODS} && {self.selector(0)}",
+            namespace_selector="" if namespaced else self.random.choice(["all()", 'team == "a"']),
+            types=types if namespaced else tuple(each for each in (INGRESS, EGRESS) if rules[each]),
+            ingress=rules[INGRESS],
+            egress=rules[EGRESS],
+            staged=staged,
+            staged_action="Set" if staged else "",
         )
 
     def policy(self, index: int) -> Policy:
@@ -168,7 +238,7 @@ class Maker:
     def resources(self) -> Resources:
         policies = {}
         for index in range(self.random.randint(0, 14)):
-            each = self.policy(index)
+            each = self.kubernetes_policy(index) if self.chance(0.3) else self.policy(index)
             policies[each.kind, each.namespace, each.name] = each
         return Resources(
             tiers=(
