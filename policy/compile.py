@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tierflow.policy.addresses import AddressClasses, address_classes
-from tierflow.policy.classes import ClassTable
+from tierflow.policy.carried import Carried, Compiled, PolicyKey, shared_tables
 from tierflow.policy.columns import LabelColumns
 from tierflow.policy.direction import Direction, PolicyBits, reserve
 from tierflow.policy.labels import network_set_labels, policy_selector, profile_names
 from tierflow.policy.masks import AddressMasks
 from tierflow.policy.model import EGRESS, INGRESS, Policy
 from tierflow.policy.order import ordered_tiers
-from tierflow.policy.program import WORD, Names, RuleBit, Tables, rule_bits
+from tierflow.policy.program import Names, rule_bits
 from tierflow.policy.scalar import profile_hit
 from tierflow.policy.trace import DEFAULT_RULE, NO_MATCH, Trace
+from tierflow.policy.uses import has_names, used_nets, used_port_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from tierflow.policy.model import Endpoint, EntityRule, Profile, Resources, Rule, Tier
+    from tierflow.policy.model import Endpoint, Profile, Resources, Rule, Tier
     from tierflow.policy.selector import Node
     from tierflow.policy.trace import Hit
 
@@ -32,38 +33,6 @@ NOT_JUDGED: Final = 0
 ALLOW: Final = 1
 DENY: Final = 2
 NO_TRACE: Final = -1
-
-_LEFT_OVER: Final = 3
-
-_PolicyKey = tuple[str, "str | None", str]
-_Compiled = tuple[Policy, int, dict[str, tuple[RuleBit, ...]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What a policy set hands on to its successor.
-
-    Attributes:
-        resources: that it was compiled from.
-        tables, classes: shared while labels mean the same; only ever added to.
-        addresses, nets: reused while the CIDRs are the same.
-        compiled: policies by name, with the bits of their rules.
-        live: selectors that rules needed when the tables were new.
-        port_names, known_ports: port names in rules, and what they stand for on the classes so far.
-        profile_lists, profile_of: lists of written profiles, and each class's.
-    """
-
-    resources: Resources
-    tables: Tables
-    classes: ClassTable
-    addresses: AddressClasses
-    nets: frozenset[str]
-    compiled: dict[_PolicyKey, _Compiled]
-    live: int
-    port_names: frozenset[str]
-    known_ports: dict[str, frozenset[tuple[int, int]]]
-    profile_lists: list[tuple[str, ...]]
-    profile_of: list[tuple[int, Hit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +64,19 @@ class PolicySet:
 
     def __init__(self, resources: Resources, carried: Carried | None = None) -> None:
         self.resources = resources
-        self._tables, self._classes = _shared(resources, carried)
+        self._tables, self._classes = shared_tables(resources, carried)
         self._live = carried.live if carried is not None and carried.tables is self._tables else 0
         self._written = frozenset(profile.name for profile in resources.profiles)
         self._services = {(service.namespace, service.name): service for service in resources.services}
-        nets: frozenset[str] = frozenset(_nets(resources))
+        nets: frozenset[str] = frozenset(used_nets(resources))
         if carried is not None and carried.nets == nets:
             self._addresses: AddressClasses = carried.addresses
         else:
             self._addresses = address_classes(nets)
         self._nets = nets
-        self._port_names = frozenset(_port_names(resources))
+        self._port_names = frozenset(used_port_names(resources))
         self._known_ports: dict[str, frozenset[tuple[int, int]]] = {}
-        self._compiled: dict[_PolicyKey, _Compiled] = {}
+        self._compiled: dict[PolicyKey, Compiled] = {}
         self._profile_lists: list[tuple[str, ...]] = []
         self._profile_of: list[tuple[int, Hit]] = []
         self._take_over(carried)
@@ -130,7 +99,7 @@ class PolicySet:
             and before.services == after.services
             and before.domains == after.domains
         )
-        self._compiled = {key: each for key, each in carried.compiled.items() if same_names or not _has_names(each[0])}
+        self._compiled = {key: each for key, each in carried.compiled.items() if same_names or not has_names(each[0])}
 
     @property
     def traces(self) -> Sequence[Trace]:
@@ -254,7 +223,7 @@ class PolicySet:
         for name, pairs in found.items():
             self._known_ports[name] = self._known_ports.get(name, frozenset()) | pairs
         if found:
-            self._compiled = {key: each for key, each in self._compiled.items() if not _has_names(each[0])}
+            self._compiled = {key: each for key, each in self._compiled.items() if not has_names(each[0])}
         return bool(found) or len(self._profile_lists) != known_lists
 
     def _profiles(self, endpoint: Endpoint) -> tuple[int, Hit]:
@@ -278,7 +247,7 @@ class PolicySet:
         names = Names(self._known_ports, self._services, resources.domains)
         tiers: dict[str, list[tuple[Tier, tuple[PolicyBits, ...]]]] = {EGRESS: [], INGRESS: []}
         position = 0
-        compiled: dict[_PolicyKey, _Compiled] = {}
+        compiled: dict[PolicyKey, Compiled] = {}
         for ordered in ordered_tiers(resources):
             members: dict[str, list[PolicyBits]] = {EGRESS: [], INGRESS: []}
             for policy in ordered.policies:
@@ -323,7 +292,7 @@ class PolicySet:
             for direction in (EGRESS, INGRESS)
         )
 
-    def _compile(self, policy: Policy, names: Names) -> _Compiled:
+    def _compile(self, policy: Policy, names: Names) -> Compiled:
         matcher = self._tables.matchers.number(policy_selector(policy))
         bits = {
             direction: rule_bits(policy.rules(direction), policy.namespace, self._tables, names)
@@ -348,63 +317,5 @@ class PolicySet:
         return AddressMasks(self._addresses, self._tables, selected, covering)
 
 
-def _shared(resources: Resources, carried: Carried | None) -> tuple[Tables, ClassTable]:
-    """The tables to build on: the previous set's where labels mean the same, else new ones with the same classes."""
-    if carried is not None:
-        old = carried.resources
-        same_labels = (
-            old.namespaces == resources.namespaces
-            and old.service_accounts == resources.service_accounts
-            and old.profiles == resources.profiles
-            and old.host_endpoints == resources.host_endpoints
-        )
-        # Tables keep what no rule needs any more; at some multiple of what was live they are built afresh.
-        if same_labels and len(carried.tables.matchers) <= _LEFT_OVER * max(carried.live, WORD):
-            return carried.tables, carried.classes
-    tables = Tables()
-    classes = ClassTable(resources, tables.matchers)
-    if carried is not None:
-        for endpoint in carried.classes.endpoints:
-            classes.number(endpoint)
-    return tables, classes
-
-
 def _profile_rules(profile: Profile, direction: str) -> tuple[Rule, ...]:
     return profile.egress if direction == EGRESS else profile.ingress
-
-
-def _entities(policy: Policy | Profile) -> Iterable[EntityRule]:
-    for rule in (*policy.ingress, *policy.egress):
-        yield rule.source
-        yield rule.destination
-
-
-def _has_names(policy: Policy) -> bool:
-    """Whether the meaning of its rules depends on named ports, services or learnt domains."""
-    return any(
-        entity.service is not None
-        or entity.domains
-        or any(isinstance(port, str) for port in (*entity.ports, *entity.not_ports))
-        for entity in _entities(policy)
-    )
-
-
-def _nets(resources: Resources) -> Iterable[str]:
-    for network_set in resources.network_sets:
-        yield from network_set.nets
-    for nets in resources.domains.values():
-        yield from nets
-    governing: tuple[Policy | Profile, ...] = (*resources.policies, *resources.profiles)
-    for policy in governing:
-        for entity in _entities(policy):
-            yield from entity.nets
-            yield from entity.not_nets
-
-
-def _port_names(resources: Resources) -> Iterable[str]:
-    governing: tuple[Policy | Profile, ...] = (*resources.policies, *resources.profiles)
-    for policy in governing:
-        for entity in _entities(policy):
-            yield from (port for port in (*entity.ports, *entity.not_ports) if isinstance(port, str))
-    for service in resources.services:
-        yield from (target for _, _, _, target in service.ports if isinstance(target, str))

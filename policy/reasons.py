@@ -38,7 +38,8 @@ def label_name(label: str) -> str:
 
 def selector_text(node: Node) -> str:
     """The selector in words that keep the prefixes of inherited labels readable."""
-    text = str(node).replace(NAMESPACE_PREFIX, "namespace label ")
+    text = str(node).replace(f"!has({NAMESPACE})", "in no namespace").replace(f"has({NAMESPACE})", "in a namespace")
+    text = text.replace(NAMESPACE_PREFIX, "namespace label ")
     return text.replace(SERVICE_ACCOUNT_PREFIX, "service account label ").replace(f"{NAMESPACE} ", "namespace ")
 
 
@@ -49,6 +50,8 @@ def failure(node: Node, labels: Mapping[str, str]) -> str:
             return "; ".join(failure(term, labels) for term in node.terms if not term.matches(labels))
         case Or():
             return " and ".join(failure(term, labels) for term in node.terms)
+        case Not(term=Has(label=label)):
+            return f"{_value(label, labels)}, wanted none"
         case Not():
             return f"{_state(node.term, labels)}, which is excluded"
         case Compare() | In() | Has():

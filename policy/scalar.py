@@ -13,7 +13,7 @@ from tierflow.policy.order import ordered_tiers
 from tierflow.policy.trace import DEFAULT_RULE, NO_MATCH, PROFILE_TIER, Hit, PolicyRef, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tierflow.policy.model import Endpoint, Policy, Resources, Service
     from tierflow.policy.order import OrderedTier
@@ -52,11 +52,24 @@ class Verdict:
     egress: Trace | None
     ingress: Trace | None
 
+    @property
+    def action(self) -> str:
+        """``allow`` or ``deny``: allowed where no direction denies."""
+        return _together(each.action for each in (self.egress, self.ingress) if each is not None)
+
+    @property
+    def pending_action(self) -> str:
+        """The same, were staged policies enforced."""
+        return _together(each.pending_action for each in (self.egress, self.ingress) if each is not None)
+
+
+def _together(actions: Iterable[str]) -> str:
+    return "deny" if "deny" in actions else "allow"
+
 
 def judge_flow(resources: Resources, flow: Flow) -> Verdict:
     """Judge one flow from scratch."""
-    judge = ScalarJudge(resources)
-    return Verdict(judge.trace(flow, EGRESS), judge.trace(flow, INGRESS))
+    return ScalarJudge(resources).verdict(flow)
 
 
 class ScalarJudge:
@@ -76,6 +89,10 @@ class ScalarJudge:
         self._profiles = {profile.name: profile for profile in resources.profiles}
         self._services = {(service.namespace, service.name): service for service in resources.services}
         self._host_endpoints = {each.name for each in resources.host_endpoints}
+
+    def verdict(self, flow: Flow) -> Verdict:
+        """Both directions of a flow."""
+        return Verdict(self.trace(flow, EGRESS), self.trace(flow, INGRESS))
 
     def trace(self, flow: Flow, direction: str) -> Trace | None:
         """Both traces of one direction; None where the endpoint that would be governed isn't ours."""

@@ -261,7 +261,9 @@ class _Parser:
         while self._accept("!"):
             negations += 1
         node = self._primary()
-        return Not(node) if negations % 2 else node
+        if negations % 2 == 0:
+            return node
+        return node.term if isinstance(node, Not) else Not(node)
 
     def _primary(self) -> Node:
         opening = self.at

@@ -68,6 +68,8 @@ class Maker:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.narrow = self.random.random() < 0.5
+        """Whether rules keep to selectors, network sets and named ports, so that these meet on one side."""
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
@@ -122,6 +124,14 @@ class Maker:
                 ports=self.ports() if ports and self.chance(0.3) else (),
             )
         choose = self.ports if ports else self.names
+        if self.narrow:
+            return EntityRule(
+                selector=self.selector(0) if self.chance(0.6) else "",
+                not_selector=self.selector(0) if self.chance(0.1) else "",
+                nets=self.nets() if self.chance(0.1) else (),
+                ports=choose() if (ports or names) and self.chance(0.5) else (),
+                not_ports=choose() if (ports or names) and self.chance(0.4) else (),
+            )
         return EntityRule(
             nets=self.nets() if self.chance(0.15) else (),
             not_nets=self.nets() if self.chance(0.1) else (),
@@ -141,13 +151,13 @@ class Maker:
         return Icmp(kind, None if kind is None else self.random.choice([None, 0, 1]))
 
     def rule(self, direction: str) -> Rule:
-        protocol = self.random.choice(PROTOCOLS) if self.chance(0.5) else None
+        protocol = self.random.choice((6, 17) if self.narrow else PROTOCOLS) if self.chance(0.5) else None
         ports = protocol in (6, 17, 132)
-        names = protocol is None and self.chance(0.3)
+        names = protocol is None and self.chance(0.9 if self.narrow else 0.3)
         return Rule(
             action=self.random.choice(["Allow", "Deny", "Pass", "Log"]),
             protocol=protocol,
-            not_protocol=self.random.choice(PROTOCOLS) if self.chance(0.1) else None,
+            not_protocol=self.random.choice(PROTOCOLS) if self.chance(0.1) and not self.narrow else None,
             icmp=self.icmp() if protocol in (1, 58) and self.chance(0.5) else None,
             not_icmp=self.icmp() if protocol in (1, 58, None) and self.chance(0.2) else None,
             ip_version=self.random.choice([4, 6]) if self.chance(0.1) else None,
@@ -248,7 +258,7 @@ class Maker:
             policies=tuple(policies.values()),
             network_sets=tuple(
                 NetworkSet(self.random.choice([None, *NAMESPACES]), f"set{index}", self.labels(), self.nets())
-                for index in range(self.random.randint(0, 4))
+                for index in range(self.random.randint(2 if self.narrow else 0, 4))
             ),
             host_endpoints=(HostEndpoint("node-a", "node-a", {}, "*", (), ("written", "kns.red")),),
             profiles=tuple(self.profile(name) for name in ("written", "kns.blue", "ksa.red.one") if self.chance(0.4)),

@@ -81,6 +81,9 @@ def test_trace_says_which_rule_denies_the_rogue(target: str, decided_by: str) ->
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[0].endswith(": DENIED")
     assert f"enters storefront/{target}: deny, by {decided_by}" in result.output
+    index, policy = decided_by.split()[1], decided_by.split()[3]
+    assert f"\n    rule {index} of {policy} is: Deny anything\n" in result.output
+    assert f"\n    {policy} applies: it is for [" in result.output
 
 
 def test_trace_names_the_label_that_the_rogue_lacks() -> None:
@@ -90,10 +93,32 @@ def test_trace_names_the_label_that_the_rogue_lacks() -> None:
     assert "Nearest change: storefront/rogue has no label fw-zone; with fw-zone=" in output
 
 
+def test_trace_says_first_what_decides_and_which_rules_would_have_done_otherwise() -> None:
+    arguments = ("--manifests", str(STOREFRONT), "--from", "storefront/rogue", "--to", "storefront/frontend")
+    lines = run("trace", *arguments, "--port", "80").output.splitlines()
+    assert lines[:8] == [
+        "storefront/rogue -> storefront/frontend tcp port 8080 (through service storefront/frontend:80): DENIED",
+        "  leaves storefront/rogue: allow, by profile kns.storefront, as no policy decided",
+        "    passed on by tier security, then tier platform",
+        "  enters storefront/frontend: deny, by rule 1 of storefront/default.dmz in tier default",
+        '    storefront/default.dmz applies: it is for [namespace == "storefront" && fw-zone == "dmz"]',
+        (
+            '    rule 0 of storefront/default.dmz would Allow from [in no namespace && type == "public"]; but source '
+            'storefront/rogue: the namespace is "storefront", wanted none; no label type, wanted "public"'
+        ),
+        "    rule 1 of storefront/default.dmz is: Deny anything",
+        '  Nearest change: storefront/frontend has fw-zone="dmz"; without fw-zone, the verdict would be allow',
+    ]
+
+
 def test_trace_explains_the_allowed_path_too() -> None:
     arguments = ("--manifests", str(STOREFRONT), "--from", "storefront/frontend", "--to", "storefront/microservice1")
     found = json.loads(run("trace", *arguments, "--port", "80", "--json").stdout)
     assert found["verdict"] == "allow"
+    assert found["egress"]["because"][-1] == (
+        'rule 0 of storefront/default.dmz is: Allow to [namespace == "storefront" && '
+        '(fw-zone == "trusted" || app == "logging")]'
+    )
     assert found["service"] == "storefront/microservice1:80"
     assert found["dest_port"] == 8080
     assert found["egress"]["enforced"][-1] == "2|default|storefront/default.dmz|allow|0"

@@ -165,3 +165,18 @@ def test_a_service_is_its_pods_at_its_ports_by_protocol() -> None:
         17: (PortRange(5300, 5300),),
         132: (),
     }
+
+
+def test_a_service_that_sends_may_be_held_to_ports() -> None:
+    sender = EntityRule(service=ServiceName("shop", "web"), ports=(PortRange(1000, 2000), "http"))
+    rule = Rule("Allow", protocol=6, source=sender)
+    policy = Policy("NetworkPolicy", "shop", "in", ingress=(rule,))
+    service = Service("shop", "web", (("app", "web"),), (("a", 6, 80, 8080),))
+    pod = Endpoint("wep", "shop", "web", {"app": "web"}, "", (("http", 6, 8080), ("http", 17, 53)), ("10.0.0.1",))
+    resources = Resources(policies=(policy,), services=(service,))
+    (plan,) = enforcement_plan(compile_policies(resources), [pod])
+    (peer,) = plan.ingress[0].rules[0].source.alternatives
+    assert (peer.cidrs, peer.ports) == (("10.0.0.1/32",), (PortRange(1000, 2000), PortRange(8080, 8080)))
+    side = Side("10.0.0.1", pod)
+    flows = [Flow(side, side, 6, port, 1) for port in (999, 1000, 2000, 8080, 53)]
+    assert assert_plan_equals_judge(resources, [side], flows) == 10

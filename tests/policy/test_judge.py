@@ -22,6 +22,7 @@ from tierflow.policy import (
     Side,
     compile_policies,
 )
+from tierflow.policy.scalar import domain_covers
 from tierflow.schemas.record import address_halves
 
 FLOWS = 200
@@ -122,3 +123,21 @@ def test_no_flow_and_one_flow_are_judged(count: int) -> None:
         sides, sides, np.zeros(count, np.uint8), np.zeros(count, np.uint16), np.zeros(count, np.uint16)
     )
     assert answer.egress_trace.tolist() == [-1] * count
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("tigera.io", "Tigera.io", True),
+        ("tigera.io", "www.tigera.io", False),
+        ("*.google.com", "www.google.com", True),
+        ("*.google.com", "www.ipv6.google.com", True),
+        ("*.google.com", "google.com", False),
+        ("www.*.com", "www.sun.com", True),
+        ("www.*.com", "www.com", False),
+        ("update.*.corp.com", "update.secure.suite.corp.com", True),
+        ("update.*.corp.com", "update.corp.com", False),
+    ],
+)
+def test_an_asterisk_stands_for_one_part_of_a_domain_or_more(pattern: str, name: str, covered: bool) -> None:
+    assert domain_covers(pattern, name) is covered

@@ -19,7 +19,6 @@ from tierflow.cli.settings import setting
 from tierflow.policy import Flow, Problem, Resources, ScalarJudge, Side, parse_documents
 from tierflow.policy.board import board
 from tierflow.policy.explain import Explanation, explain
-from tierflow.policy.model import EGRESS, INGRESS, Endpoint
 from tierflow.policy.ports import read_protocol
 from tierflow.policy.scalar import in_service
 from tierflow.policy.workloads import read_workloads
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tierflow.policy.explain import DirectionStep, TierStep
+    from tierflow.policy.model import Endpoint
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 UNKNOWN_ADDRESS: Final = "0.0.0.0"  # noqa: S104  (no socket is bound: it stands for a pod without an address)
@@ -115,13 +115,9 @@ def verdict(manifests: Path, flows: Any) -> None:
         )
         source = _side(workloads, str(row["src"]), f"--flows line {number}: src")
         flow = Flow(source, target, protocol, int(row.get("sport", _CLIENT_PORT)), port)
-        traces = {"egress": judge.trace(flow, EGRESS), "ingress": judge.trace(flow, INGRESS)}
-        judged = [each for each in traces.values() if each is not None]
-        answer: dict[str, Any] = row | {
-            "action": "deny" if any(each.action == "deny" for each in judged) else "allow",
-            "pending_action": "deny" if any(each.pending_action == "deny" for each in judged) else "allow",
-        }
-        for direction, each in traces.items():
+        found = judge.verdict(flow)
+        answer: dict[str, Any] = row | {"action": found.action, "pending_action": found.pending_action}
+        for direction, each in (("egress", found.egress), ("ingress", found.ingress)):
             answer[direction] = (
                 None
                 if each is None
@@ -288,10 +284,13 @@ def _text(found: Explanation, via: str, *, verbose: bool) -> Iterator[str]:
         if step is not None:
             verb = "leaves" if step.direction == "egress" else "enters"
             yield f"  {verb} {step.endpoint}: {step.action}, by {step.decided_by}"
+            yield from (f"    {reason}" for reason in step.because)
     if found.pending_verdict != found.verdict:
         yield f"  Were staged policies enforced: {word[found.pending_verdict]}"
     if found.nearest_change:
         yield f"  Nearest change: {found.nearest_change}"
+    yield ""
+    yield "Tier by tier (rules count from 0, as in flow logs; the first that matches decides, unless it is Log):"
     for step in (found.egress, found.ingress):
         if step is not None:
             yield ""
@@ -319,7 +318,8 @@ def _tier_text(tier: TierStep, *, verbose: bool) -> Iterator[str]:
             if verbose or not policy.staged:
                 yield f"    - {policy.name} doesn't apply: {policy.why}"
             continue
-        yield f"    * {policy.name} applies" + (" (staged: reported, not enforced)" if policy.staged else "")
+        staged = " (staged: reported, not enforced)" if policy.staged else ""
+        yield f"    * {policy.name} applies{staged}: {policy.why}"
         for rule in policy.rules:
             if rule.outcome == "not reached":
                 continue
