@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import contextlib
 import logging
+import random
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -12,11 +13,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tierflow.schemas import topics
-from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError
+from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError, UnavailableError
 from tierflow.sinks import metrics as counted
+from tierflow.sinks.dead_letter import letter
 from tierflow.sinks.documents import flatten
-from tierflow.sinks.duckdb.tables import FLOW_LOGS, POLICY_COUNTERS, TABLES
+from tierflow.sinks.duckdb.tables import FLOW_LOGS, LOSSES, POLICY_COUNTERS, TYPES
 from tierflow.sinks.duckdb.writer import Load
+from tierflow.sinks.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +32,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-TABLE_OF: Final = {topics.FLOWS_LOGS.name: FLOW_LOGS, topics.POLICY_COUNTERS.name: POLICY_COUNTERS}
+TABLE_OF: Final = {
+    topics.FLOWS_LOGS.name: FLOW_LOGS,
+    topics.POLICY_COUNTERS.name: POLICY_COUNTERS,
+    topics.FLOWS_LOSS.name: LOSSES,
+}
 """The table that each topic fills."""
 
 MAX_DOCUMENTS: Final = 5_000
@@ -37,7 +44,6 @@ MAX_DOCUMENTS: Final = 5_000
 POLL_MS: Final = 500
 CHECK_S: Final = 2.0
 """How often new partitions, and a broker that has forgotten everything, are looked for."""
-DEAD_LETTER_BYTES: Final = 65_536
 MAX_REJECTED_RATIO: Final = 0.5
 """Of at least MIN_JUDGED documents in one load; past it the topic's writer is wrong, and draining would lose all."""
 MIN_JUDGED: Final = 100
@@ -52,6 +58,7 @@ class DuckDBSink:
         writer: of the store.
         clock: for the time of a dead letter.
         metrics: where things are counted.
+        retry: how a store that can't be written to is tried again.
     """
 
     def __init__(
@@ -61,12 +68,14 @@ class DuckDBSink:
         writer: Writer,
         clock: Clock,
         metrics: Metrics,
+        retry: Retry | None = None,
     ) -> None:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._writer = writer
         self._clock = clock
         self._metrics = metrics
+        self._retry = retry or Retry()
         self._ends: dict[TopicPartition, int] = {}
 
     async def start(self) -> None:
@@ -81,11 +90,10 @@ class DuckDBSink:
         await self._dead_letters.stop()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Move documents until ``stop`` is set.
+        """Move documents until ``stop`` is set, waiting while the store can't be written to.
 
         Raises:
-            UnavailableError: the store can't be written to; what wasn't written is still in the topic.
-            TransientError: most of what arrives is refused.
+            UnavailableError: most of what arrives is refused.
         """
         loop = asyncio.get_running_loop()
         checked_s = loop.time()
@@ -101,7 +109,7 @@ class DuckDBSink:
                 continue
             polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_DOCUMENTS)
             if polled:
-                await self._move(polled)
+                await self._move(polled, stop)
 
     async def _assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
         wanted = [
@@ -144,50 +152,68 @@ class DuckDBSink:
         for topic, messages in lag.items():
             self._metrics.set(counted.LAG, messages, topic=topic)
 
-    async def _move(self, polled: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]) -> None:
-        load, letters, read = Load(), list[dict[str, Any]](), dict[str, list[int]]()
+    async def _move(
+        self, polled: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]], stop: asyncio.Event
+    ) -> None:
+        load, letters, read = Load(), list[tuple[str, bytes]](), dict[str, list[int]]()
+        detail, size = "", 0
         for partition, messages in polled.items():
             table = TABLE_OF[partition.topic]
             tally = read.setdefault(partition.topic, [0, 0])
             for message in messages:
+                size += len(message.value or b"")
                 try:
                     load.rows.setdefault(table, []).append(_parse(message.value, table))
                     tally[0] += 1
                 except RejectedRecord as error:
-                    letters.append(self._letter(message, error))
+                    detail = error.detail
+                    letters.append((message.topic, letter(message, error.reason, error.detail, self._clock)))
                     tally[1] += 1
             load.offsets[partition.topic, partition.partition] = messages[-1].offset + 1
         total = sum(sum(tally) for tally in read.values())
         if total >= MIN_JUDGED and len(letters) > MAX_REJECTED_RATIO * total:
-            raise TransientError(
-                f"{len(letters)} of {total} documents refused ({letters[-1]['detail']}): is another version writing?"
+            raise UnavailableError(
+                f"{len(letters)} of {total} documents refused ({detail}): is another version writing?"
             )
         # Dead letters first: after a crash in between they come twice, never not at all.
-        for letter in letters:
-            await self._dead_letters.send_and_wait(
-                topics.DEAD_LETTER.name, orjson.dumps(letter), key=letter["topic"].encode()
-            )
-        await asyncio.to_thread(self._writer.write, load)
+        for topic, value in letters:
+            await self._dead_letters.send_and_wait(topics.DEAD_LETTER.name, value, key=topic.encode())
+        self._metrics.set(counted.PENDING_BYTES, size)
+        added = await self._until_written(load, stop)
+        if added is None:
+            return
+        self._metrics.set(counted.PENDING_BYTES, 0)
+        self._count(read, added)
+
+    async def _until_written(self, load: Load, stop: asyncio.Event) -> int | None:
+        """The number of rows added; None when stopped first: nothing of the load is in, and its positions aren't."""
+        pauses = self._retry.pauses(random.random)
+        while True:
+            try:
+                added = await asyncio.to_thread(self._writer.write, load)
+            except TransientError as error:
+                pause = next(pauses)
+                self._metrics.set(counted.STORE_UP, 0)
+                self._metrics.add(counted.FAILURES)
+                self._metrics.add(counted.RETRIES, cause="unwritable")
+                _LOG.warning("%s; trying again in %.1f s", error, pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+                    return None
+            else:
+                self._metrics.set(counted.STORE_UP, 1)
+                return added
+
+    def _count(self, read: Mapping[str, Sequence[int]], added: int) -> None:
+        repeated = -added
         for topic, (stored, rejected) in read.items():
+            repeated += stored
             if stored:
                 self._metrics.add(counted.DOCUMENTS, stored, topic=topic, result="stored")
             if rejected:
                 self._metrics.add(counted.DOCUMENTS, rejected, topic=topic, result="rejected")
-
-    def _letter(self, message: ConsumerRecord[bytes, bytes], error: RejectedRecord) -> dict[str, Any]:
-        value = message.value or b""
-        return {
-            "time_ms": self._clock.now_ns() // 1_000_000,
-            "stage": "sink",
-            "topic": message.topic,
-            "partition": message.partition,
-            "offset": message.offset,
-            "key": None if message.key is None else message.key.decode(errors="replace"),
-            "reason": error.reason,
-            "detail": error.detail,
-            "value_base64": base64.b64encode(value[:DEAD_LETTER_BYTES]).decode(),
-            "value_bytes": len(value),
-        }
+        if repeated:
+            self._metrics.add(counted.REPEATED, repeated)
 
 
 def _parse(value: bytes | None, table: str) -> dict[str, Any]:
@@ -195,4 +221,4 @@ def _parse(value: bytes | None, table: str) -> dict[str, Any]:
         document = orjson.loads(value or b"")
     except orjson.JSONDecodeError as error:
         raise RejectedRecord(RejectReason.BAD_JSON, str(error)) from error
-    return flatten(document, TABLES[table])
+    return flatten(document, TYPES[table])

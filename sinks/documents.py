@@ -100,13 +100,24 @@ def sort_type(field: str) -> FieldType:
     return kind
 
 
-def facet_type(field: str) -> FieldType:
-    """The type of a field whose values may be counted.
+EITHER_END: Final = {
+    "labels": ("source_labels.labels", "dest_labels.labels"),
+    "names": ("source_name_aggr", "dest_name_aggr"),
+    "namespaces": ("source_namespace", "dest_namespace"),
+}
+"""Names for both ends' fields together, as a filter has them."""
+
+
+def facet_fields(field: str, prefix: str = "") -> tuple[str, ...]:
+    """The field whose values may be counted, or the two that a name of :data:`EITHER_END` stands for.
 
     Raises:
-        ConfigurationError: no such field.
+        ConfigurationError: no such field, or a prefix for values that aren't text.
     """
-    kind = FLOW_LOG_TYPES.get(field)
-    if kind is None:
-        raise ConfigurationError(f"field {field!r}: accepted are the flow log's fields")
-    return kind
+    fields = EITHER_END.get(field, (field,))
+    kinds = {FLOW_LOG_TYPES.get(name) for name in fields}
+    if None in kinds:
+        raise ConfigurationError(f"field {field!r}: accepted are the flow log's fields, and {', '.join(EITHER_END)}")
+    if prefix and not kinds & {FieldType.KEYWORD, FieldType.KEYWORDS, FieldType.IP, FieldType.IPS}:
+        raise ConfigurationError(f"prefix {prefix!r}: field {field} holds no text")
+    return fields

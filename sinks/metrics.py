@@ -25,6 +25,9 @@ PENDING_BYTES: Final = gauge(
     "tierflow_sink_pending_bytes", "bytes", "Bytes of documents read from Kafka and not yet in the store."
 )
 FORGOTTEN: Final = counter("tierflow_sink_forgotten_indices_total", "indices", "Indices deleted by retention.")
+FORGOTTEN_DOCUMENTS: Final = counter(
+    "tierflow_sink_forgotten_documents_total", "documents", "Documents deleted by the embedded store's retention."
+)
 REPEATED: Final = counter(
     "tierflow_sink_repeated_documents_total", "documents", "Documents that came again and were in the store already."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from tierflow.cli.broker import broker_argv, free_port, wait_for_broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 REQUIRE_SERVICES = os.environ.get("TIERFLOW_REQUIRE_SERVICES") == "1"
 
@@ -39,11 +41,10 @@ def _root(request: pytest.FixtureRequest) -> None:
         absent("needs root: network namespaces, eBPF and nftables")
 
 
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``host:port`` of an embedded broker that lives as long as the test session."""
+@contextlib.contextmanager
+def embedded_broker(log: Path) -> Iterator[str]:
+    """``host:port`` of an embedded broker of one's own; what it says goes to ``log``."""
     port = free_port()
-    log = tmp_path_factory.mktemp("broker") / "broker.log"
     with log.open("wb") as output:
         process = subprocess.Popen(broker_argv(port), stdout=output, stderr=output, start_new_session=True)
     try:
@@ -52,3 +53,10 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded broker that lives as long as the test session."""
+    with embedded_broker(tmp_path_factory.mktemp("broker") / "broker.log") as address:
+        yield address

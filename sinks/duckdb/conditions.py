@@ -19,14 +19,13 @@ TRUE: Final[Condition] = ("TRUE", [])
 FALSE: Final[Condition] = ("FALSE", [])
 
 
-def condition(where: Filter) -> Condition:
-    """The condition on ``flow_logs`` and its parameters.
+def flow_condition(where: Filter) -> Condition:
+    """What a filter asks of ``flows``, and its parameters: all but the time; ``TRUE`` for nothing.
 
     Raises:
         ConfigurationError: a label selector can't be parsed.
     """
     parts = [
-        _range(where),
         _among(("action",), where.actions),
         _among(("reporter",), where.reporters),
         _among(("evidence",), where.evidence),
@@ -48,7 +47,8 @@ def condition(where: Filter) -> Condition:
     return _all_of([part for part in parts if part is not TRUE])
 
 
-def _range(where: Filter) -> Condition:
+def time_condition(where: Filter) -> Condition:
+    """What a filter asks of ``flow_logs`` itself: that the window starts in its range."""
     parts: list[Condition] = []
     if where.start_s is not None:
         parts.append(("start_time >= ?", [where.start_s]))

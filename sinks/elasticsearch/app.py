@@ -23,7 +23,7 @@ from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import TierflowError, TransientError
 from tierflow.sinks import metrics as counted
 from tierflow.sinks.elasticsearch.sink import KIND_OF, ElasticsearchSink, SinkSettings
-from tierflow.sinks.elasticsearch.writer import Retry
+from tierflow.sinks.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

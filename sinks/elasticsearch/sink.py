@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 from collections import deque
@@ -15,9 +14,11 @@ import orjson
 from tierflow.schemas import topics
 from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError, UnavailableError
 from tierflow.sinks import metrics as counted
+from tierflow.sinks.dead_letter import letter
 from tierflow.sinks.documents import flatten, nest
 from tierflow.sinks.elasticsearch.indices import FLOWS, KINDS, LOSSES, POLICY_COUNTERS, IndexNames
-from tierflow.sinks.elasticsearch.writer import Document, Retry
+from tierflow.sinks.elasticsearch.writer import Document
+from tierflow.sinks.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +35,6 @@ KIND_OF: Final = {
     topics.FLOWS_LOSS.name: LOSSES,
 }
 """What each topic's documents are, by the topic's name without a prefix."""
-DEAD_LETTER_BYTES: Final = 65_536
 
 
 class Event(Protocol):
@@ -155,7 +155,7 @@ class ElasticsearchSink:
             )
         # Dead letters before the acknowledgement: after a crash in between they come twice, never not at all.
         for event, reason, detail in rejected:
-            await self._send(event.message.topic.encode(), self._letter(event, reason, detail))
+            await self._send(event.message.topic.encode(), letter(event.message, reason, detail, self._clock))
         for event in load:
             event.ack()
         self._count(load, rejected, written)
@@ -202,20 +202,3 @@ class ElasticsearchSink:
             self._metrics.add(counted.DOCUMENTS, stored, topic=topic, result="stored")
         if written.repeated:
             self._metrics.add(counted.REPEATED, written.repeated)
-
-    def _letter(self, event: Event, reason: str, detail: str) -> bytes:
-        message, value = event.message, event.message.value or b""
-        return orjson.dumps(
-            {
-                "time_ms": self._clock.now_ns() // 1_000_000,
-                "stage": "sink",
-                "topic": message.topic,
-                "partition": message.partition,
-                "offset": message.offset,
-                "key": None if message.key is None else message.key.decode(errors="replace"),
-                "reason": reason,
-                "detail": detail,
-                "value_base64": base64.b64encode(value[:DEAD_LETTER_BYTES]).decode(),
-                "value_bytes": len(value),
-            }
-        )

@@ -8,19 +8,23 @@ from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 from tierflow.schemas.fields import FieldType
-from tierflow.sinks.documents import decode_cursor, encode_cursor, facet_type, sort_type
+from tierflow.sinks.documents import decode_cursor, encode_cursor, facet_fields, sort_type
 from tierflow.sinks.elasticsearch.client import explained
 from tierflow.sinks.elasticsearch.conditions import condition, time_range
-from tierflow.sinks.elasticsearch.indices import FLOWS, POLICY_COUNTERS, IndexNames
+from tierflow.sinks.elasticsearch.facets import of_both, of_field
+from tierflow.sinks.elasticsearch.indices import FLOWS, LOSSES, POLICY_COUNTERS, IndexNames
 from tierflow.sinks.read.interface import (
     MAX_LIMIT,
+    RULE_FIELDS,
     Facet,
     Filter,
     FlowGroup,
     FlowLogPage,
     HistogramBucket,
+    Loss,
     PolicyEndpoints,
     RuleStatistics,
+    bounded,
 )
 from tierflow.sinks.read.status import PAIR_FIELDS, SideSums, flow_groups
 
@@ -31,9 +35,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 1000
 """Buckets of one answer of a composite aggregation."""
-_RULE: Final = (
-    "tier", "policy", "kind", "namespace", "name", "staged", "rule_index", "rule_direction", "action",
-)  # fmt: skip
 _SERVICE: Final = ("dest_service_namespace", "dest_service_name")
 _NULLABLE: Final = frozenset({"dest_port", "rule_index", "action"})
 _SUMS: Final = ("connections_started", "packets_in", "packets_out", "bytes_in", "bytes_out")
@@ -75,7 +76,7 @@ class ElasticsearchStore:
             "query": condition(where),
             "sort": [{field: {"order": order, "missing": "_last"}}, {"id": {"order": order}}],
             # One more than asked for says whether there is another page.
-            "size": min(_bounded(limit) + 1, MAX_LIMIT),
+            "size": min(bounded(limit) + 1, MAX_LIMIT),
             "track_total_hits": False,
         }
         if cursor is not None:
@@ -102,7 +103,7 @@ class ElasticsearchStore:
             SideSums(pair, reporter, action, frozenset(evidence), *totals)
             for (pair, reporter, action), (evidence, totals) in merged.items()
         ]
-        return flow_groups(sides, _bounded(limit))
+        return flow_groups(sides, bounded(limit))
 
     def histogram(self, where: Filter, *, width_s: int) -> tuple[HistogramBucket, ...]:
         """Flow logs over time by action, oldest first."""
@@ -120,13 +121,13 @@ class ElasticsearchStore:
     def rule_statistics(self, start_s: int, end_s: int, *, buckets: int = 0) -> tuple[RuleStatistics, ...]:
         """What each rule did in the range."""
         width_s = max(1, -(-(end_s - start_s) // buckets)) if buckets else max(1, end_s - start_s)
-        sources = [*(_terms(name) for name in _RULE), _every("bucket", width_s, start_s % width_s)]
+        sources = [*(_terms(name) for name in RULE_FIELDS), _every("bucket", width_s, start_s % width_s)]
         aggregations = _sums(_SUMS) | {"newest": {"max": {"field": "end_time"}}}
         by_rule: dict[tuple[Any, ...], list[tuple[int, list[int], int]]] = {}
         for key, bucket in self._composite(POLICY_COUNTERS, _record("traffic", start_s, end_s), sources, aggregations):
             sums = [int(bucket[name]["value"]) for name in _SUMS]
             at = (key["bucket"] // 1000 - start_s) // width_s
-            rule = tuple(key[name] for name in _RULE)
+            rule = tuple(key[name] for name in RULE_FIELDS)
             by_rule.setdefault(rule, []).append((at, sums, int(bucket["newest"]["value"]) // 1000))
         found = []
         for rule in sorted(by_rule, key=lambda rule: tuple((part is None, part) for part in rule)):
@@ -160,26 +161,42 @@ class ElasticsearchStore:
             sums[policy] = sums.get(policy, 0) + count
         return tuple(PolicyEndpoints(*[*policy, total]) for policy, total in sorted(sums.items()))  # type: ignore[arg-type]  # four keys and a sum
 
-    def facets(self, where: Filter, field: str, *, limit: int = 20) -> tuple[Facet, ...]:
+    def facets(self, where: Filter, field: str, *, limit: int = 20, prefix: str = "") -> tuple[Facet, ...]:
         """The most frequent values of a field under a filter."""
-        column = f"{field}.text" if facet_type(field) in (FieldType.IP, FieldType.IPS) else field
-        terms = {
-            "field": column,
-            "size": _bounded(limit),
-            # Every index hands in this many, so that a value frequent in all of them isn't missed.
-            "shard_size": MAX_LIMIT,
-            "order": [{"_count": "desc"}, {"_key": "asc"}],
-        }
-        body = {"size": 0, "query": condition(where), "aggs": {"values": {"terms": terms}}}
-        dates = facet_type(field) in (FieldType.DATE_S, FieldType.DATE_MS)
-        scale = 1000 if facet_type(field) is FieldType.DATE_S else 1
-        return tuple(
-            Facet(
-                str(bucket["key"] // scale) if dates else str(bucket.get("key_as_string", bucket["key"])),
-                bucket["doc_count"],
-            )
-            for bucket in self._aggregations(FLOWS, body).get("values", {}).get("buckets", ())
+        fields = facet_fields(field, prefix)
+        query, limit = condition(where), bounded(limit)
+        if len(fields) == 1:
+            return of_field(self._flow_aggregations, query, fields[0], limit, prefix)
+        return of_both(self._flow_aggregations, query, fields, limit, prefix)
+
+    def losses(self, start_s: int, end_s: int) -> tuple[Loss, ...]:
+        """What went missing in the range, by node and reason."""
+        started = {"range": {"start_time": {"format": "epoch_second", "lt": end_s}}}
+        touches = _any_of(
+            {"range": {"end_time": {"format": "epoch_second", "gt": start_s}}},
+            {"range": {"start_time": {"format": "epoch_second", "gte": start_s}}},
         )
+        sums = ("batches", "records", "packets", "bytes")
+        aggregations = _sums(sums) | {
+            "first": {"min": {"field": "start_time"}},
+            "last": {"max": {"field": "end_time"}},
+            "uncounted": {"missing": {"field": "records"}},
+        }
+        sources = [_terms("host"), _terms("reason")]
+        query = {"bool": {"filter": [started, touches]}}
+        found = []
+        for key, bucket in self._composite(LOSSES, query, sources, aggregations):
+            span = [int(bucket[name]["value"]) // 1000 for name in ("first", "last")]
+            counts = [bucket["doc_count"], bucket["uncounted"]["doc_count"]]
+            values: list[Any] = [
+                key["host"],
+                key["reason"],
+                *counts,
+                *(int(bucket[each]["value"]) for each in sums),
+                *span,
+            ]
+            found.append(Loss(*values))
+        return tuple(found)
 
     def newest_s(self) -> int | None:
         """End of the newest window stored."""
@@ -201,6 +218,9 @@ class ElasticsearchStore:
                 return
             composite["after"] = groups["after_key"]
 
+    def _flow_aggregations(self, body: Query) -> Mapping[str, Any]:
+        return self._aggregations(FLOWS, body)
+
     def _aggregations(self, kind: str, body: Query) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._search(kind, body).get("aggregations", {})
         return found
@@ -221,6 +241,10 @@ def _arguments(body: Query) -> Query:
     return {"aggregations" if name == "aggs" else name: value for name, value in body.items()}
 
 
+def _any_of(*queries: Query) -> Query:
+    return {"bool": {"should": list(queries), "minimum_should_match": 1}}
+
+
 def _terms(field: str) -> Query:
     return {field: {"terms": {"field": field, "missing_bucket": field in _NULLABLE}}}
 
@@ -236,9 +260,3 @@ def _sums(fields: Sequence[str]) -> Query:
 
 def _record(record: str, start_s: int, end_s: int) -> Query:
     return {"bool": {"filter": [{"term": {"record": record}}, time_range(start_s, end_s)]}}
-
-
-def _bounded(limit: int) -> int:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ConfigurationError(f"limit {limit}: accepted is 1 to {MAX_LIMIT}")
-    return limit

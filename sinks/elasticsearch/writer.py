@@ -58,21 +58,6 @@ class Written:
     refused: tuple[Refusal, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How a write is tried again: the pause doubles from ``first_s`` to ``most_s``, times a random half to whole."""
-
-    first_s: float = 0.2
-    most_s: float = 30.0
-
-    def pauses(self, random: Callable[[], float]) -> Iterator[float]:
-        """The pauses, without end."""
-        pause = self.first_s
-        while True:
-            yield pause * (0.5 + random() / 2)
-            pause = min(self.most_s, pause * 2)
-
-
 class ElasticsearchWriter:
     """Puts documents under their ids, each once however often it comes.
 

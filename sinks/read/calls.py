@@ -12,6 +12,7 @@ from tierflow.sinks.read.interface import (
     FlowGroup,
     FlowLogPage,
     HistogramBucket,
+    Loss,
     PolicyEndpoints,
     RuleStatistics,
 )
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 METHODS: Final = frozenset(
-    {"flow_logs", "flow_groups", "histogram", "rule_statistics", "policy_endpoints", "facets", "newest_s"}
+    {"flow_logs", "flow_groups", "histogram", "rule_statistics", "policy_endpoints", "facets", "losses", "newest_s"}
 )
 """The methods of a store that may be called from another process."""
 
@@ -30,6 +31,7 @@ _ROWS: Final[dict[str, type[Any]]] = {
     "rule_statistics": RuleStatistics,
     "policy_endpoints": PolicyEndpoints,
     "facets": Facet,
+    "losses": Loss,
 }
 
 

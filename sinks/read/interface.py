@@ -7,14 +7,27 @@ Answers are plain values, so that they travel as JSON unchanged (:mod:`tierflow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, Protocol
+
+from tierflow.schemas.errors import ConfigurationError
 
 Status = Literal["allowed", "denied", "denied_by_destination", "leak", "unanswered", "unknown"]
 """State of a flow between two ends, concluded from both sides' logs (:mod:`tierflow.sinks.read.status`)."""
 
 MAX_LIMIT: Final = 10_000
 """The most rows that one answer may hold."""
+
+
+def bounded(limit: int) -> int:
+    """The limit itself.
+
+    Raises:
+        ConfigurationError: it is outside of what one answer may hold.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise ConfigurationError(f"limit {limit}: accepted is 1 to {MAX_LIMIT}")
+    return limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +163,10 @@ class RuleStatistics:
     bucket_bytes: tuple[int, ...] = ()
 
 
+RULE_FIELDS: Final = tuple(field.name for field in fields(RuleStatistics))[:9]
+"""What tells rules apart, in the order in which they come."""
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyEndpoints:
     """How many endpoints a policy applied to in one direction, by the newest count in the range."""
@@ -167,6 +184,29 @@ class Facet:
 
     value: str
     logs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What one node lost for one reason: what is missing from every other answer about the range.
+
+    Attributes:
+        losses: how many times it happened.
+        uncounted: those of them of which nobody knows how many records they cost; the sums are without them.
+        start_s: start of the first; it may lie before the range.
+        end_s: end of the last; it may lie behind the range.
+    """
+
+    host: str
+    reason: str
+    losses: int
+    uncounted: int
+    batches: int
+    records: int
+    packets: int
+    bytes: int
+    start_s: int
+    end_s: int
 
 
 class Store(Protocol):
@@ -203,8 +243,16 @@ class Store(Protocol):
         """How many endpoints each policy applied to."""
         ...
 
-    def facets(self, where: Filter, field: str, *, limit: int = 20) -> tuple[Facet, ...]:
-        """The most frequent values of a keyword or integer field under a filter."""
+    def facets(self, where: Filter, field: str, *, limit: int = 20, prefix: str = "") -> tuple[Facet, ...]:
+        """The most frequent values of a field under a filter, those alone that start with ``prefix``.
+
+        ``field`` may be ``labels``, ``names`` or ``namespaces`` for both ends together: a log counts once for a value,
+        whether one end has it or both.
+        """
+        ...
+
+    def losses(self, start_s: int, end_s: int) -> tuple[Loss, ...]:
+        """What went missing in the range, by node and reason; a loss counts where its time touches the range."""
         ...
 
     def newest_s(self) -> int | None:

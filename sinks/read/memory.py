@@ -9,23 +9,27 @@ from tierflow.policy.selector import SelectorError, parse_selector
 from tierflow.schemas.errors import ConfigurationError
 from tierflow.sinks.documents import (
     FLOW_LOG_TYPES,
+    LOSS_TYPES,
     POLICY_COUNTER_TYPES,
     decode_cursor,
     encode_cursor,
-    facet_type,
+    facet_fields,
     flatten,
     nest,
     sort_type,
 )
 from tierflow.sinks.read.interface import (
     MAX_LIMIT,
+    RULE_FIELDS,
     Facet,
     Filter,
     FlowGroup,
     FlowLogPage,
     HistogramBucket,
+    Loss,
     PolicyEndpoints,
     RuleStatistics,
+    bounded,
 )
 from tierflow.sinks.read.status import PAIR_FIELDS, SideSums, flow_groups
 
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_RULE = ("tier", "policy", "kind", "namespace", "name", "staged", "rule_index", "rule_direction", "action")
 _AMONG = (
     ("actions", ("action",)), ("reporters", ("reporter",)), ("evidence", ("evidence",)), ("protocols", ("proto",)),
     ("ports", ("dest_port",)), ("source_types", ("source_type",)), ("dest_types", ("dest_type",)),
@@ -51,13 +54,21 @@ class MemoryStore:
     def __init__(self) -> None:
         self._logs: dict[str, Row] = {}
         self._counters: dict[str, Row] = {}
+        self._losses: dict[str, Row] = {}
 
-    def add(self, logs: Iterable[Mapping[str, Any]] = (), counters: Iterable[Mapping[str, Any]] = ()) -> None:
+    def add(
+        self,
+        logs: Iterable[Mapping[str, Any]] = (),
+        counters: Iterable[Mapping[str, Any]] = (),
+        losses: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         """Take in documents as they stand in the topics."""
         for log in logs:
             self._logs.setdefault(log["id"], flatten(log, FLOW_LOG_TYPES))
         for each in counters:
             self._counters.setdefault(each["id"], flatten(each, POLICY_COUNTER_TYPES))
+        for each in losses:
+            self._losses.setdefault(each["id"], flatten(each, LOSS_TYPES))
 
     def flow_logs(
         self,
@@ -81,7 +92,7 @@ class MemoryStore:
             if at is None:
                 raise ConfigurationError("cursor: its flow log is gone")
             ordered = ordered[at + 1 :]
-        page = ordered[: _bounded(limit)]
+        page = ordered[: bounded(limit)]
         more = encode_cursor(page[-1][sort], page[-1]["id"]) if len(ordered) > limit else None
         return FlowLogPage(tuple(nest(row) for row in page), more)
 
@@ -103,7 +114,7 @@ class MemoryStore:
             )
             for (pair, reporter, action), rows in by_side.items()
         ]  # fmt: skip
-        return flow_groups(sides, _bounded(limit))
+        return flow_groups(sides, bounded(limit))
 
     def histogram(self, where: Filter, *, width_s: int) -> tuple[HistogramBucket, ...]:
         """Flow logs over time by action, oldest first."""
@@ -121,7 +132,7 @@ class MemoryStore:
         width_s = max(1, -(-(end_s - start_s) // buckets)) if buckets else 1
         by_rule: dict[tuple[Any, ...], list[Row]] = {}
         for row in self._counted("traffic", start_s, end_s):
-            by_rule.setdefault(tuple(row[name] for name in _RULE), []).append(row)
+            by_rule.setdefault(tuple(row[name] for name in RULE_FIELDS), []).append(row)
         found = []
         for rule in sorted(by_rule, key=lambda rule: tuple((part is None, part) for part in rule)):
             series = [0] * buckets
@@ -149,15 +160,31 @@ class MemoryStore:
             sums[key[:4]] += row["endpoints"]
         return tuple(PolicyEndpoints(*[*key, total]) for key, total in sorted(sums.items()))
 
-    def facets(self, where: Filter, field: str, *, limit: int = 20) -> tuple[Facet, ...]:
+    def facets(self, where: Filter, field: str, *, limit: int = 20, prefix: str = "") -> tuple[Facet, ...]:
         """The most frequent values of a field under a filter."""
-        facet_type(field)
+        fields = facet_fields(field, prefix)
         counts: Counter[Any] = Counter()
         for row in self._found(where):
-            value = row[field]
-            counts.update(set(value) if isinstance(value, list) else [] if value is None else [value])
+            values = [row[name] for name in fields]
+            flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+            counts.update({each for each in flat if each is not None and _text(each).startswith(prefix)})
         ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return tuple(Facet(_text(value), logs) for value, logs in ordered[: _bounded(limit)])
+        return tuple(Facet(_text(value), logs) for value, logs in ordered[: bounded(limit)])
+
+    def losses(self, start_s: int, end_s: int) -> tuple[Loss, ...]:
+        """What went missing in the range, by node and reason."""
+        by_kind: dict[tuple[str, str], list[Row]] = {}
+        for row in self._losses.values():
+            if row["start_time"] < end_s and (row["end_time"] > start_s or row["start_time"] >= start_s):
+                by_kind.setdefault((row["host"], row["reason"]), []).append(row)
+        found = []
+        for (host, reason), rows in sorted(by_kind.items()):
+            sums = [sum(row[name] or 0 for row in rows) for name in ("batches", "records", "packets", "bytes")]
+            uncounted = sum(row["records"] is None for row in rows)
+            span = min(row["start_time"] for row in rows), max(row["end_time"] for row in rows)
+            values: list[Any] = [host, reason, len(rows), uncounted, *sums, *span]
+            found.append(Loss(*values))
+        return tuple(found)
 
     def newest_s(self) -> int | None:
         """End of the newest window stored."""
@@ -209,12 +236,6 @@ def _parsed(selector: str, name: str) -> Any:
         return parse_selector(selector)
     except SelectorError as error:
         raise ConfigurationError(f"{name} {selector!r}: {error}") from error
-
-
-def _bounded(limit: int) -> int:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ConfigurationError(f"limit {limit}: accepted is 1 to {MAX_LIMIT}")
-    return limit
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,7 @@ from tierflow.sinks.read.interface import (
     FlowGroup,
     FlowLogPage,
     HistogramBucket,
+    Loss,
     PolicyEndpoints,
     RuleStatistics,
 )
@@ -82,9 +83,14 @@ class RemoteStore:
         found: tuple[PolicyEndpoints, ...] = self._call("policy_endpoints", start_s=start_s, end_s=end_s)
         return found
 
-    def facets(self, where: Filter, field: str, *, limit: int = 20) -> tuple[Facet, ...]:
+    def facets(self, where: Filter, field: str, *, limit: int = 20, prefix: str = "") -> tuple[Facet, ...]:
         """The most frequent values of a field under a filter."""
-        found: tuple[Facet, ...] = self._call("facets", where=where, field=field, limit=limit)
+        found: tuple[Facet, ...] = self._call("facets", where=where, field=field, limit=limit, prefix=prefix)
+        return found
+
+    def losses(self, start_s: int, end_s: int) -> tuple[Loss, ...]:
+        """What went missing in the range, by node and reason."""
+        found: tuple[Loss, ...] = self._call("losses", start_s=start_s, end_s=end_s)
         return found
 
     def newest_s(self) -> int | None:

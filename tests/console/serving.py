@@ -22,8 +22,9 @@ from tierflow.console.server.session import TokenSessions
 from tierflow.console.server.settings import ConsoleSettings
 from tierflow.schemas.clock import SystemClock
 from tierflow.sinks.documents import FLOW_LOG_TYPES, POLICY_COUNTER_TYPES, flatten
+from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.store import DuckDBStore
-from tierflow.sinks.duckdb.writer import Load, Writer, open_database
+from tierflow.sinks.duckdb.writer import Load, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +40,10 @@ class Scene:
     """The storefront's traffic in a store of its own, up to now; the rogue comes when it is let in."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "flows.duckdb"
-        self._connection = open_database(path)
-        self._writer = Writer(self._connection, path)
+        self._database = Database(folder / "flows.duckdb")
+        self._writer = Writer(self._database)
         self._traffic = Traffic()
-        self.store = DuckDBStore(self._connection)
+        self.store = DuckDBStore(self._database)
         self.rogue = False
         self.settings = ConsoleSettings(token=TOKEN, static_folder=_static(folder))
 

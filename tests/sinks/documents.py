@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tierflow.schemas import flow_log, policy_counter
+from tierflow.schemas import flow_log, loss, policy_counter
 from tierflow.schemas.fields import FieldType
 from tierflow.sinks.documents import nest
 from tierflow.sinks.read.interface import Filter
@@ -133,6 +133,21 @@ def counters(draw: st.DrawFn, most: int = 30) -> list[dict[str, Any]]:
                 bytes_out=draw(AMOUNTS),
             )
         )
+    return found
+
+
+@st.composite
+def losses(draw: st.DrawFn, most: int = 20) -> list[dict[str, Any]]:
+    """Random losses; some of unknown extent, some at one moment."""
+    found = []
+    for number in range(draw(st.integers(0, most))):
+        start_s = draw(TIMES)
+        amounts = {name: draw(st.none() | AMOUNTS) for name in ("batches", "records", "packets", "bytes")}
+        reason = draw(st.sampled_from(next(field.values for field in loss.LOSS_FIELDS if field.name == "reason")))
+        found.append(
+            {"id": f"{number:04x}", "start_time": start_s, "end_time": start_s + draw(st.sampled_from([0, 1, 40])),
+             "cluster": "", "host": draw(st.sampled_from(["n1", "n2"])), "reason": reason, **amounts}
+        )  # fmt: skip
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.sinks.documents import DAY_S, FILTERS, counters, logs, whole_log
+from tests.sinks.documents import DAY_S, FILTERS, counters, logs, losses, whole_log
 from tierflow.schemas.errors import ConfigurationError
-from tierflow.sinks.documents import FLOW_LOG_TYPES, POLICY_COUNTER_TYPES, flatten
+from tierflow.sinks.documents import FLOW_LOG_TYPES, LOSS_TYPES, POLICY_COUNTER_TYPES, flatten
+from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.store import DuckDBStore
-from tierflow.sinks.duckdb.tables import FLOW_LOGS, POLICY_COUNTERS
-from tierflow.sinks.duckdb.writer import Load, Writer, open_database
+from tierflow.sinks.duckdb.tables import FLOW_LOGS, LOSSES, POLICY_COUNTERS
+from tierflow.sinks.duckdb.writer import Load, Writer
 from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
 from tierflow.sinks.elasticsearch.indices import KINDS, IndexNames
 from tierflow.sinks.elasticsearch.store import ElasticsearchStore
@@ -24,22 +26,30 @@ from tierflow.sinks.read.interface import Filter, Store
 from tierflow.sinks.read.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.services.elasticsearch import Elasticsearch
 
-Documents = list[dict[str, Any]]
+Documents = Sequence[dict[str, Any]]
 
 FIELDS = ["end_time", "start_time", "source_name_aggr", "dest_port", "bytes_in", "source_ip", "action", "derived"]
 FACETS = ["source_namespace", "dest_port", "policies.all_policies", "source_labels.labels", "source_ip", "derived",
-          "source_ips", "start_time"]  # fmt: skip
+          "source_ips", "start_time", "labels", "names", "namespaces"]  # fmt: skip
+PREFIXES = {
+    "labels": "fw-",
+    "names": "front",
+    "source_ip": "10.",
+    "source_namespace": "store",
+    "source_labels.labels": "a*",
+}
+"""Of the fields that hold text; one has a character that patterns give a meaning to."""
 
 
 class Case(Protocol):
     """A kind of store under test."""
 
-    def fill(self, logs: Documents, counters: Documents) -> Store:
+    def fill(self, logs: Documents, counters: Documents = (), losses: Documents = ()) -> Store:
         """A fresh store with these documents, each written twice."""
         ...
 
@@ -50,17 +60,17 @@ class DuckDBCase:
     def __init__(self, folder: Path) -> None:
         self._paths = (folder / f"{number}.duckdb" for number in itertools.count())
 
-    def fill(self, logs: Documents, counters: Documents) -> Store:
-        path = next(self._paths)
-        connection = open_database(path)
-        writer = Writer(connection, path)
+    def fill(self, logs: Documents, counters: Documents = (), losses: Documents = ()) -> Store:
+        database = Database(next(self._paths))
+        writer = Writer(database)
         rows = {
             FLOW_LOGS: [flatten(log, FLOW_LOG_TYPES) for log in logs],
             POLICY_COUNTERS: [flatten(each, POLICY_COUNTER_TYPES) for each in counters],
+            LOSSES: [flatten(each, LOSS_TYPES) for each in losses],
         }
         added = writer.write(Load(dict(rows)))
-        assert (added, writer.write(Load(dict(rows)))) == (len(logs) + len(counters), 0)
-        return DuckDBStore(connection)
+        assert (added, writer.write(Load(dict(rows)))) == (len(logs) + len(counters) + len(losses), 0)
+        return DuckDBStore(database)
 
 
 class ElasticsearchCase:
@@ -72,14 +82,14 @@ class ElasticsearchCase:
         self._client = connect(ElasticsearchSettings(node.url))
         self._names: IndexNames | None = None
 
-    def fill(self, logs: Documents, counters: Documents) -> Store:
+    def fill(self, logs: Documents, counters: Documents = (), losses: Documents = ()) -> Store:
         self.clear()
         self._names = IndexNames(f"conformance{next(self._numbers)}_{{kind}}.{{cluster}}.{{day}}")
         writer = ElasticsearchWriter(self._client, self._names, self._node.url, max_bulk_bytes=20_000)
         writer.prepare(shards=1, replicas=0)
         documents = [
             Document(kind, self._names.of(kind, "", each["start_time"]), each["id"], orjson.dumps(each))
-            for kind, given in (("flows", logs), ("policy_counters", counters))
+            for kind, given in (("flows", logs), ("policy_counters", counters), ("losses", losses))
             for each in given
         ]
         once, again = writer.write(documents, str), writer.write(documents, str)
@@ -106,14 +116,14 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     found.clear()
 
 
-def plain(logs: Documents, counters: Documents) -> MemoryStore:
+def plain(logs: Documents, counters: Documents = (), losses: Documents = ()) -> MemoryStore:
     store = MemoryStore()
-    store.add(logs, counters)
+    store.add(logs, counters, losses)
     return store
 
 
 def all_pages(store: Store, where: Filter, sort: str, descending: bool, limit: int) -> Documents:
-    found: Documents = []
+    found: list[dict[str, Any]] = []
     cursor = None
     while True:
         page = store.flow_logs(where, sort=sort, descending=descending, limit=limit, cursor=cursor)
@@ -134,7 +144,7 @@ EXAMPLES = settings(
 def test_flow_logs_come_as_they_went_in_page_by_page(
     case: Case, logs: Documents, wheres: Sequence[Filter], data: st.DataObject
 ) -> None:
-    store, oracle = case.fill(logs, []), plain(logs, [])
+    store, oracle = case.fill(logs), plain(logs)
     assert store.newest_s() == oracle.newest_s()
     for where in wheres:
         sort, descending = data.draw(st.sampled_from(FIELDS)), data.draw(st.booleans())
@@ -147,12 +157,14 @@ def test_flow_logs_come_as_they_went_in_page_by_page(
 def test_sums_over_flow_logs_equal_the_plain_ones(
     case: Case, logs: Documents, wheres: Sequence[Filter], width_s: int
 ) -> None:
-    store, oracle = case.fill(logs, []), plain(logs, [])
+    store, oracle = case.fill(logs), plain(logs)
     for where in wheres:
         assert store.flow_groups(where) == oracle.flow_groups(where)
         assert store.histogram(where, width_s=width_s) == oracle.histogram(where, width_s=width_s)
         for field in FACETS:
             assert store.facets(where, field, limit=3) == oracle.facets(where, field, limit=3), field
+        for field, prefix in PREFIXES.items():
+            assert store.facets(where, field, prefix=prefix) == oracle.facets(where, field, prefix=prefix), field
 
 
 @EXAMPLES
@@ -165,6 +177,14 @@ def test_policy_statistics_equal_the_plain_ones(
     asked = (start_s, start_s + width_s)
     assert store.rule_statistics(*asked, buckets=buckets) == oracle.rule_statistics(*asked, buckets=buckets)
     assert store.policy_endpoints(*asked) == oracle.policy_endpoints(*asked)
+
+
+@EXAMPLES
+@given(losses=losses(), start=st.integers(-5, 8), width_s=st.integers(1, 200))
+def test_losses_equal_the_plain_ones(case: Case, losses: Documents, start: int, width_s: int) -> None:
+    store, oracle = case.fill([], losses=losses), plain([], losses=losses)
+    start_s = DAY_S + start * 15
+    assert store.losses(start_s, start_s + width_s) == oracle.losses(start_s, start_s + width_s)
 
 
 def test_traffic_that_both_sides_report_counts_once_and_a_denial_at_the_destination_is_one_state(case: Case) -> None:
@@ -191,6 +211,7 @@ def test_traffic_that_both_sides_report_counts_once_and_a_denial_at_the_destinat
         lambda store: store.flow_logs(Filter(labels="app ==")),
         lambda store: store.flow_logs(Filter(), cursor="%%%"),
         lambda store: store.facets(Filter(), "no_such_field"),
+        lambda store: store.facets(Filter(), "dest_port", prefix="4"),
         lambda store: store.histogram(Filter(), width_s=0),
     ],
 )
@@ -204,5 +225,5 @@ def test_an_empty_store_answers_with_nothing(case: Case) -> None:
     store = case.fill([], [])
     assert store.newest_s() is None
     assert store.flow_logs(Filter()).logs == ()
-    assert store.flow_groups(Filter()) == store.facets(Filter(), "action") == store.histogram(Filter(), width_s=9) == ()
-    assert store.rule_statistics(0, 9, buckets=3) == store.policy_endpoints(0, 9) == ()
+    assert store.flow_groups(Filter()) == store.facets(Filter(), "labels") == store.histogram(Filter(), width_s=9) == ()
+    assert store.rule_statistics(0, 9, buckets=3) == store.policy_endpoints(0, 9) == store.losses(0, 9) == ()

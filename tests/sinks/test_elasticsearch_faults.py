@@ -28,7 +28,8 @@ from tierflow.sinks import metrics as counted
 from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
 from tierflow.sinks.elasticsearch.indices import IndexNames
 from tierflow.sinks.elasticsearch.sink import ElasticsearchSink, SinkSettings
-from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter, Retry
+from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
+from tierflow.sinks.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,22 +22,20 @@ from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.sink_elasticsearch import command as elasticsearch_command
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import default_address
-from tierflow.schemas.clock import NS_PER_S, SystemClock
+from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
 from tierflow.schemas.metrics import Metrics
 from tierflow.sinks.consume import DuckDBSink
+from tierflow.sinks.duckdb.database import MEMORY_MIB, Database
+from tierflow.sinks.duckdb.retention import Retention, keep_within
 from tierflow.sinks.duckdb.store import DuckDBStore
-from tierflow.sinks.duckdb.writer import Writer, open_database
+from tierflow.sinks.duckdb.writer import Writer
 from tierflow.sinks.read.serve import application
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from starlette.applications import Starlette
-
 log = logging.getLogger("tierflow.sink")
-
-RETENTION_CHECK_S = 60.0
 
 
 @click.group("sink")
@@ -55,6 +53,7 @@ command.add_command(elasticsearch_command)
 @setting("--database", type=click.Path(dir_okay=False, path_type=Path), default=None, help="DuckDB file.")
 @setting("--retention-hours", type=click.FloatRange(min=0.01), default=24 * 8, help="Documents older than this go.")
 @setting("--max-bytes", type=click.IntRange(1 << 20), default=16 << 30, help="Past this size the oldest hours go.")
+@setting("--memory-mib", type=click.IntRange(64), default=MEMORY_MIB, help="What DuckDB's buffers may take.")
 @setting("--listen", default=None, metavar="unix:PATH|HOST:PORT", help="Where the read side is served.")
 @setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
 def duckdb_command(
@@ -63,6 +62,7 @@ def duckdb_command(
     database: Path | None,
     retention_hours: float,
     max_bytes: int,
+    memory_mib: int,
     listen: str | None,
     metrics_port: int | None,
 ) -> None:
@@ -74,18 +74,16 @@ def duckdb_command(
             start_http_server(metrics_port, "127.0.0.1", metrics.registry)
         except OSError as error:
             raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
-    connection = open_database(path)
-    writer = Writer(connection, path)
+    opened = Database(path, memory_mib)
     arguments = kafka_security.client_arguments()
     with _listening(listen or default_address()) as server_socket:
         asyncio.run(
             _run(
                 kafka,
                 arguments,
-                writer,
-                application(DuckDBStore(connection)),
+                opened,
                 server_socket,
-                _Retention(path, int(retention_hours * 3600), max_bytes),
+                Retention(int(retention_hours * 3600), max_bytes),
                 metrics,
             )
         )
@@ -132,28 +130,12 @@ def _answers(path: Path) -> bool:
         return True
 
 
-class _Retention:
-    """Drops what is too old, or the oldest hours of a file that is too large."""
-
-    def __init__(self, path: Path, keep_s: int, max_bytes: int) -> None:
-        self._path = path
-        self._keep_s = keep_s
-        self._max_bytes = max_bytes
-
-    def apply(self, writer: Writer, now_s: int) -> None:
-        writer.forget_before(now_s - self._keep_s)
-        oldest = writer.oldest_s()
-        if oldest is not None and self._path.exists() and self._path.stat().st_size > self._max_bytes:
-            writer.forget_before(oldest + 3600)
-
-
 async def _run(
     kafka: str,
     arguments: dict[str, object],
-    writer: Writer,
-    served: Starlette,
+    database: Database,
     server_socket: socket.socket,
-    retention: _Retention,
+    retention: Retention,
     metrics: Metrics,
 ) -> None:
     stop = asyncio.Event()
@@ -165,11 +147,12 @@ async def _run(
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", **arguments
     )
+    writer = Writer(database)
     sink = DuckDBSink(consumer, AIOKafkaProducer(bootstrap_servers=kafka, **arguments), writer, clock, metrics)
-    server = _Server(uvicorn.Config(served, log_config=None, lifespan="off"))
+    server = _Server(uvicorn.Config(application(DuckDBStore(database)), log_config=None, lifespan="off"))
     await sink.start()
     serving = asyncio.create_task(server.serve(sockets=[server_socket]))
-    forgetting = asyncio.create_task(_forget(retention, writer, clock, stop))
+    forgetting = asyncio.create_task(keep_within(retention, writer, clock, metrics, stop))
     log.info("ready")
     try:
         await _first_failure([asyncio.create_task(sink.run(stop)), forgetting], stop)
@@ -178,7 +161,7 @@ async def _run(
         server.should_exit = True
         await asyncio.gather(serving, forgetting, return_exceptions=True)
         await sink.stop()
-        writer.close()
+        database.close()
 
 
 async def _first_failure(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
@@ -191,13 +174,6 @@ async def _first_failure(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -
         except TierflowError as error:
             raise UnavailableError(str(error)) from error
     await stopping
-
-
-async def _forget(retention: _Retention, writer: Writer, clock: SystemClock, stop: asyncio.Event) -> None:
-    while not stop.is_set():
-        await asyncio.to_thread(retention.apply, writer, clock.now_ns() // NS_PER_S)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), RETENTION_CHECK_S)
 
 
 class _Server(uvicorn.Server):
