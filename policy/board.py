@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tierflow.policy.labels import endpoint_labels, policy_selector
 from tierflow.policy.order import ordered_tiers
+from tierflow.policy.reasons import selector_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BoardPolicy:
-    """One policy as a card; ``endpoints`` is how many its selectors select."""
+    """One policy as a card.
+
+    Attributes:
+        selector: as written; ``all()`` when absent.
+        applies_to: all that chooses its endpoints, in words.
+        endpoints: how many those are.
+    """
 
     kind: str
     namespace: str | None
@@ -24,6 +31,7 @@ class BoardPolicy:
     trace_name: str
     order: float | None
     selector: str
+    applies_to: str
     types: tuple[str, ...]
     staged: bool
     ingress_rules: int
@@ -65,6 +73,7 @@ def _card(policy: Policy, labels: list[dict[str, str]]) -> BoardPolicy:
         trace_name=policy.trace_name,
         order=policy.order,
         selector=policy.selector or "all()",
+        applies_to=selector_text(selector),
         types=policy.types,
         staged=policy.staged,
         ingress_rules=len(policy.ingress),

@@ -53,6 +53,11 @@ class Verdict:
     ingress: Trace | None
 
     @property
+    def judged(self) -> bool:
+        """Whether policies govern either end."""
+        return self.egress is not None or self.ingress is not None
+
+    @property
     def action(self) -> str:
         """``allow`` or ``deny``: allowed where no direction denies."""
         return _together(each.action for each in (self.egress, self.ingress) if each is not None)

@@ -1,7 +1,8 @@
 """What evaluation leaves behind: hits, the two traces, and their documented text form.
 
 ``<index>|<tier>|<policy>|<action>|<rule index>``; the older form has no rule index. Source: Calico Enterprise, "Flow
-log data types".
+log data types". Open-source Calico writes ``<kind>:[<namespace>/]<name>`` for the policy (Felix, policy lookup cache);
+that is read, too.
 """
 
 from __future__ import annotations
@@ -127,10 +128,14 @@ class TraceEntry:
 
 
 _KIND_PREFIXES: Final = ("knp.", "kanp.", "kbanp.", "kcnp.")
+_OPEN_KINDS: Final = {
+    "np": "", "gnp": "", "knp": "knp.", "kcnp": "kcnp.", "snp": "", "sgnp": "", "sknp": "knp.", "pro": "",
+}  # fmt: skip
+"""Open-source Calico's short kinds, and the prefix that stands for each in the documented form."""
 
 
 def parse_trace_entry(text: str) -> TraceEntry:
-    """Read an entry of ``policies.*`` of either era; ``staged:`` may stand anywhere in the name.
+    """Read an entry of ``policies.*`` of any era; ``staged:`` may stand anywhere in the name.
 
     Raises:
         ValueError: not such an entry; says what is accepted.
@@ -145,9 +150,14 @@ def parse_trace_entry(text: str) -> TraceEntry:
         rule_index = int(rest[0]) if rest else UNKNOWN_RULE
     except ValueError:
         raise ValueError(f"trace entry {text!r}: rule index {rest[0]!r}; accepted: an integer") from None
-    staged = "staged:" in policy
-    name = policy.replace("staged:", "", 1)
-    namespace, slash, local = name.rpartition("/")
-    kind_prefix = next((prefix for prefix in _KIND_PREFIXES if local.startswith(prefix)), "")
-    local = local.removeprefix(kind_prefix).removeprefix(f"{tier}.")
+    opened, colon, rest_of_name = policy.partition(":")
+    if colon and opened in _OPEN_KINDS:
+        staged, kind_prefix, name = opened.startswith("s"), _OPEN_KINDS[opened], rest_of_name
+        namespace, slash, local = name.rpartition("/")
+    else:
+        staged = "staged:" in policy
+        namespace, slash, local = policy.replace("staged:", "", 1).rpartition("/")
+        kind_prefix = next((prefix for prefix in _KIND_PREFIXES if local.startswith(prefix)), "")
+        local = local.removeprefix(kind_prefix)
+    local = local.removeprefix(f"{tier}.")
     return TraceEntry(int(index), tier, namespace if slash else None, kind_prefix, local, staged, action, rule_index)

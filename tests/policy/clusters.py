@@ -20,6 +20,7 @@ from tierflow.policy import (
     Rule,
     Service,
     ServiceName,
+    Side,
     Tier,
 )
 
@@ -288,3 +289,12 @@ class Maker:
             self.random.choice(["", "one", "two"]),
             ports,
         )
+
+    def traffic(self, destination: Side) -> tuple[int, int]:
+        """A protocol and destination port; often one that the destination has a name for."""
+        if destination.endpoint is not None and destination.endpoint.named_ports and self.chance(0.4):
+            _, protocol, port = self.random.choice(destination.endpoint.named_ports)
+            return protocol, port
+        protocol = self.random.choice(PROTOCOLS)
+        ports = (0, 8 << 8, 3 << 8 | 1, 3 << 8) if protocol in (1, 58) else PORTS
+        return protocol, self.random.choice(ports)

@@ -160,4 +160,53 @@ def test_the_board_shows_tiers_in_order_with_endpoint_counts() -> None:
     counts = {policy["trace_name"]: policy["endpoints"] for tier in tiers for policy in tier["policies"]}
     assert counts["storefront/default.trusted"] == 2
     assert counts["security.quarantine"] == 0
-    assert "storefront/default.trusted" in run("board", "--manifests", str(STOREFRONT)).output
+    printed = run("board", "--manifests", str(STOREFRONT)).output
+    assert "storefront/default.trusted" in printed
+    assert 'service account label PCI == "true"' in printed
+
+
+def test_a_flow_between_strangers_is_not_judged() -> None:
+    line = json.dumps({"src": "192.0.2.1", "dst": "8.8.8.8", "dport": 53})
+    answer = json.loads(run("verdict", "--manifests", str(STOREFRONT), "--flows", "-", stdin=line).stdout)
+    assert (answer["action"], answer["egress"], answer["ingress"]) == (None, None, None)
+    arguments = ("--from", "192.0.2.1", "--to", "8.8.8.8", "--port", "53")
+    output = run("trace", "--manifests", str(STOREFRONT), *arguments).output
+    assert output.splitlines()[0].endswith(": NOT JUDGED")
+
+
+@pytest.mark.parametrize(("net", "action"), [("0.0.0.0/0", "allow"), ("10.0.0.0/8", "deny"), ("::/0", "deny")])
+def test_a_pod_without_an_address_is_in_all_addresses_and_no_other_net(tmp_path: Path, net: str, action: str) -> None:
+    (tmp_path / "p.yaml").write_text(f"""
+{{apiVersion: v1, kind: Pod, metadata: {{name: a, namespace: n, labels: {{a: b}}}}, spec: {{containers: []}}}}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {{name: nets}}
+spec: {{ingress: [{{action: Allow, source: {{nets: ['{net}']}}}}]}}
+""")
+    line = json.dumps({"src": "n/a", "dst": "n/a", "dport": 80})
+    answer = json.loads(run("verdict", "--manifests", str(tmp_path), "--flows", "-", stdin=line).stdout)
+    assert answer["action"] == action
+
+
+def test_a_pod_without_an_address_talks_the_ip_version_of_the_other_end(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("""
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n}, spec: {containers: []}}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: six}
+spec: {egress: [{action: Allow, ipVersion: 6}]}
+""")
+    for destination, action in (("2001:db8::1", "allow"), ("192.0.2.1", "deny")):
+        line = json.dumps({"src": "n/a", "dst": destination, "dport": 80})
+        answer = json.loads(run("verdict", "--manifests", str(tmp_path), "--flows", "-", stdin=line).stdout)
+        assert answer["action"] == action
+
+
+def test_what_is_no_yaml_is_named_with_line_and_column(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("kind: x\n---\na: [1\n")
+    output = run("lint", str(tmp_path)).stdout
+    assert (
+        "document 1, ?: document: expected ',' or ']', but got '<stream end>' at line 4, column 1; accepted" in output
+    )

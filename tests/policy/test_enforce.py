@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.policy.clusters import ADDRESSES, PORTS, PROTOCOLS, Maker
+from tests.policy.clusters import ADDRESSES, PORTS, Maker
 
 from tierflow.policy import (
     EGRESS,
@@ -116,9 +116,9 @@ def test_the_plan_equals_the_plain_judge(seed: int) -> None:
     sides = [*holders, *(Side(address) for address in ADDRESSES if address not in {each.address for each in holders})]
     flows = []
     for _ in range(FLOWS):
-        protocol = pick(PROTOCOLS)
-        port = pick([0, 8 << 8, 3 << 8 | 1, 3 << 8]) if protocol in (1, 58) else pick(PORTS)
-        flows.append(Flow(pick(sides), pick(sides), protocol, pick(PORTS), port))
+        destination = pick(sides)
+        protocol, port = maker.traffic(destination)
+        flows.append(Flow(pick(sides), destination, protocol, pick(PORTS), port))
     assert_plan_equals_judge(resources, sides, flows)
 
 

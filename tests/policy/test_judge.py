@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.policy.clusters import ADDRESSES, PORTS, PROTOCOLS, Maker
+from tests.policy.clusters import ADDRESSES, PORTS, Maker
 
 from tierflow.policy import (
     ALLOW,
@@ -42,9 +42,9 @@ def random_flows(maker: Maker, count: int) -> list[Flow]:
     ends += [Side(pick(ADDRESSES), maker.endpoint(20 + index)) for index in range(6)]
     flows = []
     for _ in range(count):
-        protocol = pick(PROTOCOLS)
-        port = pick([0, 8 << 8, 3 << 8 | 1, 3 << 8]) if protocol in (1, 58) else pick(PORTS)
-        flows.append(Flow(pick(ends), pick(ends), protocol, pick(PORTS), port))
+        destination = pick(ends)
+        protocol, port = maker.traffic(destination)
+        flows.append(Flow(pick(ends), destination, protocol, pick(PORTS), port))
     return flows
 
 
@@ -70,7 +70,7 @@ def assert_agree(policy_set: PolicySet, flows: list[Flow]) -> None:
             assert action == (ALLOW if expected.action == "allow" else DENY)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_vectorised_judge_equals_the_plain_one(seed: int) -> None:
     maker = Maker(seed)

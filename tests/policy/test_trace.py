@@ -25,9 +25,15 @@ from tierflow.policy import Policy, TraceEntry, parse_trace_entry
             "1|__PROFILE__|__PROFILE__.kns.curl-ns|allow|0",
             TraceEntry(1, "__PROFILE__", None, "", "kns.curl-ns", False, "allow", 0),
         ),
+        ("0|default|np:ns1/np-1|allow|0", TraceEntry(0, "default", "ns1", "", "np-1", False, "allow", 0)),
+        ("0|default|np:ns1/default.np-1|allow|0", TraceEntry(0, "default", "ns1", "", "np-1", False, "allow", 0)),
+        ("0|security|gnp:gate|pass|1", TraceEntry(0, "security", None, "", "gate", False, "pass", 1)),
+        ("0|default|sknp:ns/web|deny|-1", TraceEntry(0, "default", "ns", "knp.", "web", True, "deny", -1)),
+        ("0|kube-admin|kcnp:gate|deny|0", TraceEntry(0, "kube-admin", None, "kcnp.", "gate", False, "deny", 0)),
+        ("1|__PROFILE__|pro:kns.ns3|allow|0", TraceEntry(1, "__PROFILE__", None, "", "kns.ns3", False, "allow", 0)),
     ],
 )
-def test_entries_of_both_eras_are_read(text: str, entry: TraceEntry) -> None:
+def test_entries_of_every_era_are_read(text: str, entry: TraceEntry) -> None:
     assert parse_trace_entry(text) == entry
 
 

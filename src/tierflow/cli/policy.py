@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tierflow.policy.model import Endpoint
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-UNKNOWN_ADDRESS: Final = "0.0.0.0"  # noqa: S104  (no socket is bound: it stands for a pod without an address)
+UNKNOWN_ADDRESSES: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104  (no socket is bound: they stand for a pod's address)
 _CLIENT_PORT: Final = 40000
 
 _manifests = setting(
@@ -71,7 +71,10 @@ def lint(folders: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--from", "source", required=True, metavar="NAMESPACE/NAME|ADDRESS", help="Who connects.")
 @click.option("--to", "destination", required=True, metavar="NAMESPACE/NAME|ADDRESS", help="To whom: pod or Service.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), required=True, help="Destination port; of the Service if TO is one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    required=True,
+    help="Destination port; of the Service if TO is one; for ICMP 256 times the type, plus the code.",
 )
 @click.option("--proto", default="tcp", show_default=True, help="Protocol: name or number.")
 @click.option("--verbose", is_flag=True, help="List policies that don't apply and tiers that are not reached, too.")
@@ -83,7 +86,7 @@ def trace(manifests: Path, source: str, destination: str, port: int, proto: str,
     workloads = read_workloads(document for _, _, document in documents)
     protocol = _protocol(proto)
     target, target_port, via = _destination(resources, workloads, destination, port, protocol)
-    flow = Flow(_side(workloads, source, "--from"), target, protocol, _CLIENT_PORT, target_port)
+    flow = _flow(_side(workloads, source, "--from"), target, protocol, _CLIENT_PORT, target_port)
     found = explain(resources, flow)
     if as_json:
         click.echo(orjson.dumps(found.as_json() | {"service": via}, option=orjson.OPT_INDENT_2).decode())
@@ -114,9 +117,10 @@ def verdict(manifests: Path, flows: Any) -> None:
             resources, workloads, str(row["dst"]), int(row["dport"]), protocol, f"--flows line {number}: dst"
         )
         source = _side(workloads, str(row["src"]), f"--flows line {number}: src")
-        flow = Flow(source, target, protocol, int(row.get("sport", _CLIENT_PORT)), port)
+        flow = _flow(source, target, protocol, int(row.get("sport", _CLIENT_PORT)), port)
         found = judge.verdict(flow)
-        answer: dict[str, Any] = row | {"action": found.action, "pending_action": found.pending_action}
+        actions = (found.action, found.pending_action) if found.judged else (None, None)
+        answer: dict[str, Any] = row | {"action": actions[0], "pending_action": actions[1]}
         for direction, each in (("egress", found.egress), ("ingress", found.ingress)):
             answer[direction] = (
                 None
@@ -143,7 +147,7 @@ def show_board(manifests: Path, as_json: bool) -> None:
     table = Table(box=None)
     for name in ("tier", "order", "policy", "order", "types", "in/out", "endpoints"):
         table.add_column(name, no_wrap=True)
-    table.add_column("selector", overflow="fold")
+    table.add_column("applies to", overflow="fold")
     for tier in tiers:
         table.add_row(tier.name, _order(tier.order), f"(default: {tier.default_action})", style="bold")
         for policy in tier.policies:
@@ -155,7 +159,7 @@ def show_board(manifests: Path, as_json: bool) -> None:
                 ", ".join(policy.types),
                 f"{policy.ingress_rules}/{policy.egress_rules}",
                 str(policy.endpoints),
-                policy.selector,
+                f"not judged: {policy.not_judged}" if policy.not_judged else policy.applies_to,
             )
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
@@ -179,13 +183,20 @@ def _read(paths: Sequence[Path]) -> tuple[list[tuple[str, int, Any]], list[Probl
     for file in files:
         index = 0
         try:
-            text = file.read_text(encoding="utf-8")
-            for index, document in enumerate(_load(file, text)):
+            for document in _load(file, file.read_text(encoding="utf-8")):
                 documents.append((str(file), index, document))
-        except (yaml.YAMLError, ValueError) as error:
-            short = " ".join(str(error).split())
-            problems.append(Problem(str(file), index, "?", "document", short, "YAML or JSON in UTF-8"))
+                index += 1
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            problems.append(Problem(str(file), index, "?", "document", _syntax(error), "YAML or JSON in UTF-8"))
     return documents, problems
+
+
+def _syntax(error: Exception) -> str:
+    """What is wrong with a file, and where, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        return f"{error.problem} at line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(str(error).split())
 
 
 def _load(file: Path, text: str) -> Iterator[Any]:
@@ -231,10 +242,18 @@ def _row(line: str, number: int) -> dict[str, Any]:
     return row
 
 
+def _flow(source: Side, destination: Side, protocol: int, source_port: int, dest_port: int) -> Flow:
+    """A flow; an end without an address gets one of the other end's IP version that only all addresses take in."""
+    known = source.address or destination.address
+    unknown = UNKNOWN_ADDRESSES[ipaddress.ip_address(known).version if known else 4]
+    source, destination = (dataclasses.replace(each, address=each.address or unknown) for each in (source, destination))
+    return Flow(source, destination, protocol, source_port, dest_port)
+
+
 def _side(workloads: Sequence[Endpoint], text: str, where: str) -> Side:
     found = _find(workloads, text)
     if found is not None:
-        return Side(found.addresses[0] if found.addresses else UNKNOWN_ADDRESS, found)
+        return Side(found.addresses[0] if found.addresses else "", found)
     try:
         address = str(ipaddress.ip_address(text))
     except ValueError:
@@ -271,7 +290,7 @@ def _destination(
             ports = {found: value for found, kind, value in backend.named_ports if kind == protocol}
             real = target if isinstance(target, int) else ports.get(target)
             if real is not None:
-                side = Side(backend.addresses[0] if backend.addresses else UNKNOWN_ADDRESS, backend)
+                side = Side(backend.addresses[0] if backend.addresses else "", backend)
                 return side, real, f"{service.namespace}/{service.name}:{port}"
     return _side(workloads, text, where), port, ""
 
@@ -279,7 +298,11 @@ def _destination(
 def _text(found: Explanation, via: str, *, verbose: bool) -> Iterator[str]:
     word = {"allow": "ALLOWED", "deny": "DENIED"}
     way = f" (through service {via})" if via else ""
-    yield f"{found.source} -> {found.destination} {found.protocol} port {found.dest_port}{way}: {word[found.verdict]}"
+    judged = word[found.verdict] if found.egress or found.ingress else "NOT JUDGED"
+    yield f"{found.source} -> {found.destination} {found.protocol} port {found.dest_port}{way}: {judged}"
+    if found.egress is None and found.ingress is None:
+        yield "  neither end is a pod of these manifests, or a node with a HostEndpoint"
+        return
     for step in (found.egress, found.ingress):
         if step is not None:
             verb = "leaves" if step.direction == "egress" else "enters"
