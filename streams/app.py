@@ -7,7 +7,7 @@ import contextlib
 import logging
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tierflow.inventory.history import History
 from tierflow.inventory.topic import Reader
@@ -15,6 +15,7 @@ from tierflow.policy import compile_policies
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import SystemClock
+from tierflow.schemas.errors import UnavailableError
 from tierflow.schemas.metrics import Metrics
 from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.health import Health
@@ -64,6 +65,35 @@ class StreamSettings:
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
+SLOW_S: Final = 30.0
+"""A worker whose loop has not come round for this long is not ready: most likely the broker takes nothing."""
+STUCK_S: Final = 300.0
+"""After this long it is not alive: a fresh start costs little, as the raw log is the state."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What is to be said about a worker's health."""
+
+    worker: Worker
+    history: History
+    reading: bool = False
+
+    def ready(self) -> str:
+        if not self.reading:
+            return "starting: the inventory is being read"
+        if not self.history.snapshot().watermark_ns:
+            return "no inventory: nothing in the topic says who holds which address"
+        return self._standing(SLOW_S)
+
+    def alive(self) -> str:
+        return self._standing(STUCK_S) if self.reading else ""
+
+    def _standing(self, limit_s: float) -> str:
+        silent_s = self.worker.silent_s
+        return f"stuck: nothing has gone on for {silent_s:.0f} s" if silent_s > limit_s else ""
+
+
 def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
     """The Faust app: one agent that hands raw events to the worker; no tables, no changelog, no web server."""
     app = faust.App(
@@ -103,7 +133,7 @@ async def run(
     """Run one worker until ``stop`` is set; calls ``ready`` when it reads.
 
     Raises:
-        UnavailableError: the broker refuses the topics.
+        UnavailableError: the broker refuses the topics, or Faust has crashed.
         OSError: the metrics port is taken.
     """
     clock = clock or SystemClock()
@@ -121,10 +151,10 @@ async def run(
         settings.worker, stage, output, history.snapshot, live, clock, settings.kafka,
         topics.FLOWS_RAW.with_prefix(prefix).name, settings.client,
     )  # fmt: skip
-    state = {"ready": False}
+    state = _State(worker, history)
     health = None
     if settings.metrics_port is not None:
-        health = Health(live, lambda: state["ready"], settings.metrics_host, settings.metrics_port)
+        health = Health(live, state.ready, state.alive, settings.metrics_host, settings.metrics_port)
         log.info("metrics", extra={"port": await health.start()})
     await reader.start()
     await output.start()
@@ -137,7 +167,8 @@ async def run(
     try:
         app.finalize()
         await app.start()
-        state["ready"] = True
+        tasks.append(asyncio.create_task(_watch(app), name="faust"))
+        state.reading = True
         ready()
         waiting = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -145,7 +176,7 @@ async def run(
         for task in done - {waiting}:
             task.result()
     finally:
-        state["ready"] = False
+        state.reading = False
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -154,6 +185,11 @@ async def run(
         await asyncio.gather(output.stop(), reader.stop(), return_exceptions=True)
         if health is not None:
             await health.stop()
+
+
+async def _watch(app: faust.App) -> None:
+    await app.wait_until_stopped()
+    raise UnavailableError(f"Faust has ended: {app.crash_reason!r}")
 
 
 async def _follow(reader: Reader, history: History) -> None:

@@ -17,10 +17,14 @@ _REQUEST_S = 5.0
 
 
 class Health:
-    """A small HTTP server; ``ready`` says whether the stage reads its topic."""
+    """A small HTTP server.
 
-    def __init__(self, live: Metrics, ready: Callable[[], bool], host: str, port: int) -> None:
-        self._live, self._ready, self._host, self._port = live, ready, host, port
+    ``ready`` and ``alive`` say what is wrong, or ``""``. Not ready: no traffic is handled yet, or not any more. Not
+    alive: only a new start can help.
+    """
+
+    def __init__(self, live: Metrics, ready: Callable[[], str], alive: Callable[[], str], host: str, port: int) -> None:
+        self._live, self._ready, self._alive, self._host, self._port = live, ready, alive, host, port
         self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
@@ -55,10 +59,8 @@ class Health:
     def _page(self, path: str) -> tuple[str, str, bytes]:
         if path == "/metrics":
             return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._live.registry)
-        if path == "/healthz":
-            return "200 OK", "text/plain", b"ok\n"
-        if path == "/readyz":
-            return ("200 OK", "text/plain", b"ready\n") if self._ready() else (
-                "503 Service Unavailable", "text/plain", b"not ready\n",
-            )  # fmt: skip
+        if path in ("/healthz", "/readyz"):
+            wrong = self._alive() if path == "/healthz" else self._ready()
+            status = "503 Service Unavailable" if wrong else "200 OK"
+            return status, "text/plain", f"{wrong or 'ok'}\n".encode()
         return "404 Not Found", "text/plain", b"accepted: /metrics /healthz /readyz\n"

@@ -80,6 +80,7 @@ class Worker:
         self._room.set()
         self._unsettled: dict[tuple[int, int], Any] = {}
         self._rules: dict[tuple[str, ...], float] = {}
+        self._turned_s = clock.monotonic_s()
         self._governed: set[DirectionKey] = set()
         self._cpu: dict[str, float] = {}
         self.consumer: Any = None
@@ -88,6 +89,11 @@ class Worker:
     def cpu_seconds(self) -> dict[str, float]:
         """Processor time by stage, for benchmarks."""
         return self._cpu
+
+    @property
+    def silent_s(self) -> float:
+        """How long the loop has not come round: it writes, and the broker takes nothing, or it recalls."""
+        return self._clock.monotonic_s() - self._turned_s
 
     async def take(self, event: Any) -> None:
         """Queue one Faust event; waits while too much is queued."""
@@ -101,6 +107,7 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            self._turned_s = self._clock.monotonic_s()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), self._settings.tick_s)
             events = self._handful()
@@ -269,6 +276,7 @@ class Worker:
                     Message(number, each.offset, each.timestamp, each.key, each.value or b"") for each in records
                 )
                 position = fetched[tp][-1].offset + 1
+                self._turned_s = self._clock.monotonic_s()
         finally:
             await consumer.stop()
         log.info("partition taken up", extra={"partition": number, "offset": first.offset, "recalled_from": start})

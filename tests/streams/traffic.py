@@ -71,6 +71,7 @@ class Rig:
     window_s: int = 15
     lateness_s: int = 2
     idle_s: int = 600
+    inventory_s: int = 86_400
     workload: Workload = field(init=False)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Rig:
         self.producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_request_size=2_000_000)
         await self.producer.start()
         inventory = self.prefix + topics.INVENTORY.name
-        heartbeat = Heartbeat(self.workload.start_ns + 86_400 * NS_PER_S, "rig", 1)
+        heartbeat = Heartbeat(self.workload.start_ns + self.inventory_s * NS_PER_S, "rig", 1)
         for message in (*self.workload.messages, heartbeat):
             key, value = encode_message(message)
             await self.producer.send(inventory, value, key, partition=0)
