@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
@@ -106,10 +106,12 @@ class Api:
 
     async def facets(self, request: Request) -> Response:
         """The values of a field."""
-        query = self._query(request, (*p.FILTER, p.FIELD))
+        query = self._query(request, (*p.FILTER, p.FIELD, p.PREFIX))
         field = p.choice(request.query_params, p.FIELD)
+        prefix = request.query_params.get("prefix", "")
         where = await self._where(query)
-        values = await self._ask(lambda: self._store.facets(where, field, limit=MOST_FACETS))
+        asked = p.EITHER_END.get(field, field)
+        values = await self._ask(lambda: self._store.facets(where, asked, limit=MOST_FACETS, prefix=prefix))
         return _json({"field": field, "values": [{"value": str(each.value), "logs": each.logs} for each in values]})
 
     async def fields(self, request: Request) -> Response:
@@ -180,14 +182,27 @@ class Api:
             return problem(404, "No policy of this name is in force; the Policy Board lists those that are.")
         name = found.trace_name
         denied = Filter(start_s=start, end_s=end, actions=("deny",), policies=(f"|{name}|deny",))
-        counters, page = await asyncio.gather(
+        counters, page, newest = await asyncio.gather(
             self._ask(lambda: self._store.rule_statistics(start, end)),
             self._ask(lambda: self._store.flow_logs(denied, limit=MOST_DENIED_LOGS)),
+            self._newest(),
         )
         body = board.policy_page(now, found, counters, end - start)
-        body["range"] = {"from_s": start, "to_s": end}
+        body |= {"range": {"from_s": start, "to_s": end}, "newest_s": newest}
         body["denials"] = board.denials([flat(log) for log in page.logs], name, MOST_DENIALS)
         return _json(body)
+
+    async def losses(self, request: Request) -> Response:
+        """What is missing from every other answer about the range."""
+        start, end = self._range(request, p.RANGE)
+        found = await self._ask(lambda: self._store.losses(start, end))
+        return _json({"range": {"from_s": start, "to_s": end}, "losses": [asdict(each) for each in found]})
+
+    async def endpoint(self, request: Request) -> Response:
+        """The policies that apply to an aggregated name."""
+        p.check(request.query_params, (p.ENDPOINT_NAMESPACE, p.ENDPOINT_NAME))
+        namespace, name = request.query_params["namespace"], request.query_params["name"]
+        return _json(board.applied(self._inventory.in_force(), namespace, name))
 
     async def session(self, request: Request) -> Response:
         """End the session."""

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tierflow.console.server.sentence import rule_sentence
-from tierflow.policy.labels import endpoint_labels, entity_selectors, network_set_labels, policy_selector
+from tierflow.policy.labels import (
+    NAMESPACE,
+    NAMESPACE_PREFIX,
+    SERVICE_ACCOUNT_PREFIX,
+    endpoint_labels,
+    entity_selectors,
+    network_set_labels,
+    policy_selector,
+)
 from tierflow.policy.model import EGRESS, INGRESS, Endpoint, Policy, Resources
 from tierflow.policy.order import ordered_tiers
 from tierflow.policy.trace import PROFILE_TIER
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
 
 SPARK_BUCKETS: Final = 30
 ENDS: Final = ("source_namespace", "source_name_aggr", "dest_namespace", "dest_name_aggr")
+INHERITED: Final = (f"{NAMESPACE.partition('/')[0]}/", NAMESPACE_PREFIX, SERVICE_ACCOUNT_PREFIX)
+"""Prefixes of labels that an endpoint doesn't carry itself."""
 _ACTIONS: Final = {"allow": "allowed", "deny": "denied", "pass": "passed"}
 
 
@@ -30,6 +40,8 @@ class InForce:
     resources: Resources
     endpoints: tuple[Endpoint, ...]
     manifests: Mapping[str, str]
+    names: tuple[str, ...] = ()
+    """Aggregated names of the endpoints, in their order."""
 
     def labels(self) -> list[dict[str, str]]:
         """The labels of each endpoint, inherited ones included, in the order of ``endpoints``."""
@@ -146,7 +158,7 @@ def _rules(
                 "in": _peers(now, rule.source, policy, labels) if direction == INGRESS else 0,
                 "out": _peers(now, rule.destination, policy, labels) if direction == EGRESS else 0,
             },
-            "rates": rates((row for row in mine if row.rule_index == index), range_s),
+            **_done([row for row in mine if row.rule_index == index], range_s),
         }
         for index, rule in enumerate(policy.rules(direction))
     ]
@@ -160,10 +172,42 @@ def _rules(
                 "action": action,
                 "sentence": [words],
                 "endpoints": {"in": None, "out": None},
-                "rates": rates(at_end, range_s),
+                **_done(at_end, range_s),
             }
         )
     return told
+
+
+def _done(rows: Sequence[RuleStatistics], range_s: int) -> dict[str, Any]:
+    """What a rule did, and when it was last hit."""
+    return {
+        "rates": rates(rows, range_s),
+        "last_evaluated_s": max((row.last_evaluated_s for row in rows), default=None),
+    }
+
+
+def applied(now: InForce, namespace: str, name: str) -> dict[str, Any]:
+    """The policies that apply to the endpoints of an aggregated name, in the order of evaluation."""
+    found = [
+        labels
+        for endpoint, each, labels in zip(now.endpoints, now.names, now.labels(), strict=True)
+        if each == name and (endpoint.namespace or "-") == namespace
+    ]
+    policies = [
+        {
+            "id": policy.trace_name,
+            "name": policy.base_name,
+            "tier": tier.tier.name,
+            "staged": policy.staged,
+            "directions": [way.lower() for way in (INGRESS, EGRESS) if way in policy.types],
+        }
+        for tier in ordered_tiers(now.resources)
+        for policy in tier.policies
+        if any(policy_selector(policy).matches(labels) for labels in found)
+    ]
+    shared = set.intersection(*(set(labels.items()) for labels in found)) if found else set()
+    own = sorted(f"{key}={value}" for key, value in shared if not key.startswith(INHERITED))
+    return {"endpoints": len(found), "labels": own, "policies": policies}
 
 
 def _peers(now: InForce, entity: EntityRule, policy: Policy, labels: Sequence[Mapping[str, str]]) -> int:

@@ -81,9 +81,7 @@ class TopicInventory:
     def _read(self) -> InForce:
         snapshot = self._history.snapshot()
         resources = snapshot.policy_versions[-1] if snapshot.policy_versions else Resources()
-        alive = tuple(
-            version.endpoint for version in snapshot.endpoints if version.valid_to_ns is None and version.policed
-        )
+        alive = [version for version in snapshot.endpoints if version.valid_to_ns is None and version.policed]
         by_object = {
             _identity(held.object): held.object for held in self._manifests.values() if held.valid_to_ns is None
         }
@@ -93,7 +91,8 @@ class TopicInventory:
             manifest = by_object.get((kind, policy.namespace or "", policy.name))
             if manifest is not None:
                 texts[policy.trace_name] = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
-        return InForce(resources, alive, texts)
+        endpoints, names = (version.endpoint for version in alive), (version.name_aggr for version in alive)
+        return InForce(resources, tuple(endpoints), texts, tuple(names))
 
 
 def _identity(manifest: dict[str, Any]) -> tuple[str, str, str]:

@@ -67,7 +67,12 @@ _RULE: Final = _object(
     sentence=_list(_object(text=_STRING, strong={"type": "boolean"})),
     endpoints=_object(**{"in": _MAYBE_INTEGER, "out": _MAYBE_INTEGER}),
     rates=_RATES,
+    last_evaluated_s=_MAYBE_INTEGER,
 )
+_APPLIED: Final = _object(
+    id=_STRING, name=_STRING, tier=_STRING, staged={"type": "boolean"},
+    directions=_list({"enum": ["ingress", "egress"]}),
+)  # fmt: skip
 _DENIAL: Final = _object(
     direction={"enum": ["ingress", "egress"]}, rule_index=_INTEGER, source=_STRING, dest=_STRING, packets=_INTEGER,
     connections=_INTEGER, filter=_list(_STRING),
@@ -79,6 +84,10 @@ _HIT: Final = _object(
 _SIDE: Final = _object(
     reporter=_STRING, direction=_STRING, action=_STRING, evidence=_STRING, derived={"type": "boolean"},
     hits=_list(_HIT), pending=_list(_HIT),
+)  # fmt: skip
+_LOSS: Final = _object(
+    host=_STRING, reason=_STRING, losses=_INTEGER, uncounted=_INTEGER, batches=_INTEGER, records=_INTEGER,
+    packets=_INTEGER, bytes=_INTEGER, start_s=_INTEGER, end_s=_INTEGER,
 )  # fmt: skip
 _LOG: Final = {"type": "object", "description": "A flow log; /api/v1/flow-logs/fields tells its fields."}
 
@@ -99,8 +108,11 @@ OPERATIONS: Final = (
         fields=_list(_object(name=_STRING, type=_STRING, about=_STRING, collected={"type": "boolean"}))))),
     Operation("/api/v1/flow-logs/export", "export", "Flow logs as a file.", (*p.FILTER, p.FORMAT),
         {"text/csv": {"schema": _STRING}, "application/jsonl": {"schema": _STRING}}),
-    Operation("/api/v1/facets", "facets", "Values of a field with the number of their flow logs.", (*p.FILTER, p.FIELD),
-        _json(_object(field=_STRING, values=_list(_object(value=_STRING, logs=_INTEGER))))),
+    Operation("/api/v1/losses", "losses", "What went missing in the range: no other answer holds it.", p.RANGE,
+        _json(_object(range=_RANGE, losses=_list(_LOSS)))),
+    Operation("/api/v1/facets", "facets", "Values of a field with the number of their flow logs.",
+        (*p.FILTER, p.FIELD, p.PREFIX), _json(_object(
+            field=_STRING, values=_list(_object(value=_STRING, logs=_INTEGER))))),
     Operation("/api/v1/explain", "explain", "The policies that judged the flow that the filter leaves.", p.FILTER,
         _json(_object(sides=_list(_SIDE), words=_STRING, policies=_INTEGER))),
     Operation("/api/v1/board", "board", "Tiers and policies in order, with rates over the range.", p.RANGE,
@@ -109,7 +121,11 @@ OPERATIONS: Final = (
     Operation("/api/v1/policy", "policy", "One policy: rules with what each did, whom they deny, what it selects.",
         (*p.RANGE, p.POLICY_ID), _json(_object(
             **_IDENTITY, range=_RANGE, tier=_STRING, ingress=_list(_RULE), egress=_list(_RULE), denials=_list(_DENIAL),
-            selected=_list(_END), last_evaluated_s=_MAYBE_INTEGER, yaml=_STRING)), missing=True),
+            selected=_list(_END), last_evaluated_s=_MAYBE_INTEGER, newest_s=_MAYBE_INTEGER, yaml=_STRING)),
+        missing=True),
+    Operation("/api/v1/endpoint", "endpoint", "The policies that apply now to the endpoints of an aggregated name.",
+        (p.ENDPOINT_NAMESPACE, p.ENDPOINT_NAME),
+        _json(_object(endpoints=_INTEGER, labels=_list(_STRING), policies=_list(_APPLIED)))),
     Operation("/api/v1/live", "live", "Server-sent events: `newest`, the end of the newest window, when it moves.", (),
         {"text/event-stream": {"schema": _STRING}}),
     Operation("/api/v1/session", "session", f"End the session; needs the header {CSRF_HEADER}: 1.", (), {},

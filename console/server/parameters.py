@@ -36,6 +36,10 @@ FILTER_FIELDS: Final = {
 """Fields that a condition may name, with the store's own name for it."""
 FACET_FIELDS: Final = tuple(name for name in FILTER_FIELDS if name not in {"namespace", "name", "policy"})
 """Fields whose values can be counted, and so left out."""
+LABEL_FIELDS: Final = ("source_labels.labels", "dest_labels.labels")
+"""Fields with many values in one flow log, which can be counted but not left out."""
+EITHER_END: Final = {"namespace": "namespaces", "name": "names", "label": "labels"}
+"""What both ends have together, with the store's own name for it."""
 SORT_FIELDS: Final = (
     "end_time", "start_time", "num_flows", "packets_in", "packets_out", "bytes_in", "bytes_out",
 )  # fmt: skip
@@ -67,6 +71,13 @@ _TIME = {"type": "integer", "minimum": -31 * 86_400, "maximum": LATEST_S}
 _TYPE = {"type": "string", "enum": [each.value for each in EndpointType]}
 _LABEL = {"type": "string", "maxLength": MOST_TEXT}
 
+MATCH: Final = {
+    name: Parameter(
+        f"{name}_match", {"type": "string", "enum": ["all", "any"]},
+        f"Whether all values of {name} must match, or any. Default all.",
+    )
+    for name in ("source_label", "dest_label")
+}  # fmt: skip
 FROM: Final = Parameter("from", _TIME, "Start, Unix seconds; nought or negative: seconds before now. Default -900.")
 TO: Final = Parameter(
     "to", _TIME, "End, Unix seconds, not included; nought or negative: seconds before now. Default 0."
@@ -76,8 +87,9 @@ FILTER: Final = (
     *RANGE,
     Parameter("source_type", _TYPE, "Type of the source.", repeated=True),
     Parameter("dest_type", _TYPE, "Type of the destination.", repeated=True),
-    Parameter("source_label", _LABEL, "Label selector that the source matches; all given must hold.", repeated=True),
-    Parameter("dest_label", _LABEL, "Label selector that the destination matches; all given must hold.", repeated=True),
+    Parameter("source_label", _LABEL, "Label selector that the source matches.", repeated=True),
+    Parameter("dest_label", _LABEL, "Label selector that the destination matches.", repeated=True),
+    *MATCH.values(),
     Parameter(
         "filter",
         {"type": "string", "pattern": f"^-?({'|'.join(FILTER_FIELDS)}):.+$", "maxLength": MOST_TEXT},
@@ -92,8 +104,18 @@ SORT: Final = Parameter(
 )
 CURSOR: Final = Parameter("cursor", {"type": "string", "maxLength": 2048}, "Cursor of the page before.")
 LIMIT: Final = Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "Flow logs a page. Default 50.")
-FIELD: Final = Parameter("field", {"type": "string", "enum": list(FACET_FIELDS)}, "Field to count.", required=True)
+FIELD: Final = Parameter(
+    "field", {"type": "string", "enum": [*FACET_FIELDS, *LABEL_FIELDS, *EITHER_END]},
+    "Field to count; namespace, name and label take both ends together.", required=True,
+)  # fmt: skip
+PREFIX: Final = Parameter("prefix", {"type": "string", "maxLength": MOST_TEXT}, "What the values must begin with.")
 FORMAT: Final = Parameter("format", {"type": "string", "enum": ["csv", "jsonl"]}, "Form of the export.", required=True)
+ENDPOINT_NAMESPACE: Final = Parameter(
+    "namespace", {"type": "string", "minLength": 1, "maxLength": MOST_TEXT}, "Namespace, - for none.", required=True
+)
+ENDPOINT_NAME: Final = Parameter(
+    "name", {"type": "string", "minLength": 1, "maxLength": MOST_TEXT}, "Aggregated name.", required=True
+)
 POLICY_ID: Final = Parameter(
     "id", {"type": "string", "minLength": 1, "maxLength": MOST_TEXT}, "Policy as in a flow log's trace.", required=True
 )
@@ -221,7 +243,8 @@ def _selector(given: QueryParams, name: str) -> str:
             raise BadQuery(f"{name}: {error}") from error
         except RecursionError as error:
             raise BadQuery(f"{name}: nested too deeply") from error
-    return " && ".join(f"({text})" for text in texts) if len(texts) > 1 else "".join(texts)
+    joint = " || " if choice(given, MATCH[name], "all") == "any" else " && "
+    return joint.join(f"({text})" for text in texts) if len(texts) > 1 else "".join(texts)
 
 
 def _condition(text: str) -> tuple[str, str, bool]:

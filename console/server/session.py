@@ -17,16 +17,19 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from tierflow.console.server.problem import problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "tierflow_session"
 CSRF_HEADER: Final = "x-tierflow-csrf"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 MOST_SESSIONS: Final = 256
+NEXT: Final = "The file console.url in the state folder holds an address that works now."
 
 SECURITY_HEADERS: Final = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -54,12 +57,14 @@ class Sessions(Protocol):
 
 
 class TokenSessions:
-    """Sessions in memory, opened by the printed token; the oldest ends when there are too many."""
+    """Sessions in memory, opened by a token; the oldest ends when there are too many."""
 
-    __slots__ = ("_open", "_token")
+    __slots__ = ("_open", "_renew", "_token")
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, renew: Callable[[], str] | None = None) -> None:
+        """``renew`` gives the next token when one has been used; without it a token opens any number of sessions."""
         self._token = token
+        self._renew = renew
         self._open: dict[str, None] = {}
 
     def admits(self, cookie: str | None) -> bool:
@@ -67,9 +72,11 @@ class TokenSessions:
         return cookie is not None and cookie in self._open
 
     def open(self, token: str) -> str | None:
-        """Open a session with the right token."""
+        """Open a session with the right token, which is used up where there is a next one."""
         if not hmac.compare_digest(token.encode(), self._token.encode()):
             return None
+        if self._renew is not None:
+            self._token = self._renew()
         if len(self._open) >= MOST_SESSIONS:
             del self._open[next(iter(self._open))]
         cookie = secrets.token_urlsafe(32)
@@ -112,13 +119,14 @@ class Guard:
             return problem(421, "This server doesn't answer to that host name; use the address that it printed.")
         token = request.query_params.get("token")
         if token is not None and request.method == "GET" and not request.url.path.startswith("/api/"):
-            return self._log_in(token)
+            known = self._sessions.admits(request.cookies.get(COOKIE))
+            return RedirectResponse("/flows", 303) if known else self._log_in(token)
         if _is_public(request.url.path):
             return None
         if not self._sessions.admits(request.cookies.get(COOKIE)):
             if request.url.path.startswith("/api/"):
                 return problem(401, "No session: open the address that the console printed.")
-            return PlainTextResponse("Open the address that `tierflow console` printed: it holds a token.\n", 401)
+            return PlainTextResponse(f"Open the address that `tierflow console` printed. {NEXT}\n", 401)
         if request.method not in SAFE_METHODS and not _same_origin(request):
             return problem(403, f"Unsafe methods need the header {CSRF_HEADER}: 1 and the page's own origin.")
         return None
@@ -126,7 +134,7 @@ class Guard:
     def _log_in(self, token: str) -> Response:
         cookie = self._sessions.open(token)
         if cookie is None:
-            return PlainTextResponse("This token isn't right: a restart of the console prints a new one.\n", 401)
+            return PlainTextResponse(f"This token isn't right, or has been used. {NEXT}\n", 401)
         answer = RedirectResponse("/flows", 303)
         answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
         return answer

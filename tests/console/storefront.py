@@ -79,7 +79,7 @@ def in_force(*, rogue: bool) -> InForce:
                 if mine == (document.get("kind"), metadata.get("name"), metadata.get("namespace")):
                     texts[policy.trace_name] = yaml.safe_dump(document, sort_keys=False)
     pods = [*PODS.values(), *([ROGUE] if rogue else [])]
-    return InForce(found, tuple(pod.endpoint for pod in pods), texts)
+    return InForce(found, tuple(pod.endpoint for pod in pods), texts, tuple(pod.name_aggr for pod in pods))
 
 
 class Traffic:

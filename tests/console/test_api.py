@@ -14,7 +14,10 @@ import pytest
 from openapi_spec_validator import validate
 from tests.console.serving import TOKEN, Scene, serve
 
+from tierflow.console.server.app import console_app
 from tierflow.console.server.openapi import OPERATIONS, document
+from tierflow.console.server.session import TokenSessions
+from tierflow.schemas.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +62,24 @@ def test_the_session_cookie_is_out_of_reach_for_scripts_and_other_sites(stranger
     assert "samesite=strict" in cookie.lower()
 
 
+def test_a_printed_token_opens_one_session_and_the_next_one_another(scene: Scene) -> None:
+    fresh = iter(["second", "third"])
+    app = console_app(scene.store, scene, TokenSessions("first", lambda: next(fresh)), SystemClock(), scene.settings)
+    with serve(app) as address:
+
+        def opened(token: str, cookies: httpx.Cookies | None = None) -> httpx.Response:
+            with httpx.Client(base_url=address, trust_env=False, cookies=cookies) as browser:
+                return browser.get("/", params={"token": token})
+
+        first = opened("first")
+        assert first.status_code == 303
+        assert opened("first").status_code == 401
+        assert "console.url" in opened("first").text
+        assert opened("second").status_code == 303
+        # Who has a session already may open the printed address again.
+        assert opened("first", first.cookies).headers["location"] == "/flows"
+
+
 def test_another_host_name_is_refused(client: httpx.Client) -> None:
     assert client.get("/api/v1/flows", headers={"host": "attacker.example"}).status_code == 421
 
@@ -101,6 +122,47 @@ def test_the_board_has_tiers_in_order_with_endpoint_counts(client: httpx.Client)
     endpoints = {tile["id"]: tile["endpoints"] for tier in tiers for tile in tier["policies"]}
     assert endpoints["security.quarantine"] == 0
     assert endpoints["storefront/default.trusted"] == 2
+
+
+def test_each_rule_says_when_it_was_last_hit(client: httpx.Client) -> None:
+    policy = client.get("/api/v1/policy", params={"id": "storefront/default.trusted"}).json()
+    hit = {rule["index"]: rule["last_evaluated_s"] for rule in policy["ingress"]}
+    assert hit[2] == policy["last_evaluated_s"] == policy["newest_s"]
+    assert (
+        client.get("/api/v1/policy", params={"id": "security.quarantine"}).json()["ingress"][0]["last_evaluated_s"]
+        is None
+    )
+
+
+def test_a_name_has_its_policies_in_the_order_of_evaluation(client: httpx.Client) -> None:
+    named = client.get("/api/v1/endpoint", params={"namespace": "storefront", "name": "backend-55f7dc6b68-*"}).json()
+    assert named["endpoints"] == 1
+    assert [each["tier"] for each in named["policies"]] == sorted(
+        (each["tier"] for each in named["policies"]), key=["security", "platform", "default"].index
+    )
+    restricted = next(each for each in named["policies"] if each["id"] == "storefront/default.restricted")
+    assert restricted["directions"] == ["ingress", "egress"]
+    assert "storefront/default.trusted" not in {each["id"] for each in named["policies"]}
+    assert named["labels"] == ["app=backend", "fw-zone=restricted", "pod-template-hash=55f7dc6b68"]
+    gone = client.get("/api/v1/endpoint", params={"namespace": "storefront", "name": "gone"}).json()
+    assert gone == {"endpoints": 0, "labels": [], "policies": []}
+
+
+def test_label_selectors_match_all_or_any(client: httpx.Client) -> None:
+    both = ["fw-zone == 'trusted'", "fw-zone == 'restricted'"]
+
+    def names(**match: str) -> set[str]:
+        flows = client.get("/api/v1/flows", params={"dest_label": both, **match}).json()["flows"]
+        return {flow["dest"]["name"].rsplit("-", 2)[0] for flow in flows}
+
+    assert names() == names(dest_label_match="all") == set()
+    assert names(dest_label_match="any") == {"microservice1", "microservice2", "backend"}
+
+
+def test_labels_are_suggested(client: httpx.Client) -> None:
+    values = client.get("/api/v1/facets", params={"field": "dest_labels.labels"}).json()["values"]
+    assert {"fw-zone=trusted", "app=backend"} <= {each["value"] for each in values}
+    assert all(each["logs"] > 0 for each in values)
 
 
 def test_leaving_a_value_out_leaves_all_others(client: httpx.Client) -> None:

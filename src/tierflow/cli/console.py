@@ -65,7 +65,7 @@ def command(
     token_file: Path | None,
     allow_host: tuple[str, ...],
 ) -> None:
-    """Serve the page; the address printed holds the token that opens a session."""
+    """Serve the page; the address printed opens one session, and console.url in the state folder the next."""
     opened = open_store(store, elasticsearch, elasticsearch_index, QUERY_TIMEOUT_S)
     token = secrets.token_urlsafe(24) if token_file is None else _token(token_file)
     shown = token if token_file is None else f"TOKEN (the one in {token_file})"
@@ -105,8 +105,17 @@ async def _serve(
     default = ConsoleSettings(token=token)
     settings = ConsoleSettings(token=token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
     inventory = TopicInventory(Reader(kafka, Metrics(), INVENTORY, security))
-    app = console_app(store, inventory, TokenSessions(settings.token), SystemClock(), settings)
     bound = _bind(*address)
+    page = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token="
+
+    def renew() -> str:
+        fresh = secrets.token_urlsafe(24)
+        _publish(page + fresh)
+        return fresh
+
+    # A printed token opens one session; one from a file is its owner's to share.
+    sessions = TokenSessions(settings.token, renew if shown == token else None)
+    app = console_app(store, inventory, sessions, SystemClock(), settings)
     await wait_for_broker(kafka, BROKER_TIMEOUT_S, **security)
     await inventory.start()
     follow = asyncio.create_task(inventory.follow())
@@ -114,7 +123,6 @@ async def _serve(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
     serve = asyncio.create_task(_run(server, bound))
-    page = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token="
     file = _publish(page + token)
     try:
         while not server.started and not serve.done():  # noqa: ASYNC110  # uvicorn tells by this flag alone
