@@ -6,7 +6,11 @@ import { useEffect, useState } from "preact/hooks";
 import { live } from "./api/client";
 import type { Place, ViewName } from "./domain/address";
 import { read, write } from "./domain/address";
-import "./style.css";
+import { icon, mark } from "./marks/icons";
+import "./style/base.css";
+import "./style/flows.css";
+import "./style/board.css";
+import "./style/logs.css";
 import { BoardView } from "./views/board";
 import { FlowsView } from "./views/flows";
 import { LogsView } from "./views/logs";
@@ -15,6 +19,7 @@ import { PolicyView } from "./views/policy";
 
 const VIEWS: readonly (readonly [ViewName, string])[] = [["flows", "Flow Visualizer"], ["board", "Policy Board"], ["logs", "Flow Logs"]];
 const TITLES: Readonly<Record<ViewName, string>> = { flows: "Flow Visualizer", board: "Policy Board", policy: "Policy", logs: "Flow Logs" };
+const THEMES = [["", "screen", "System theme"], ["light", "sun", "Light theme"], ["dark", "moon", "Dark theme"]] as const;
 /** A burst of newer flow logs asks once. */
 const SETTLE_MS = 1000;
 
@@ -22,7 +27,6 @@ function Page(): VNode {
   const [place, setPlace] = useState<Place>(() => read(location.pathname, location.search));
   const [tick, setTick] = useState(0);
   const [connected, setConnected] = useState(true);
-  const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "");
   useEffect(() => {
     const back = (): void => setPlace(read(location.pathname, location.search));
     addEventListener("popstate", back);
@@ -33,7 +37,6 @@ function Page(): VNode {
     const stop = live(() => { clearTimeout(timer); timer = setTimeout(() => setTick((last) => last + 1), SETTLE_MS); }, setConnected);
     return () => { clearTimeout(timer); stop(); };
   }, []);
-  useEffect(() => { document.documentElement.dataset["theme"] = theme; localStorage.setItem("theme", theme); }, [theme]);
   useEffect(() => { document.title = `${TITLES[place.view]} · tierflow`; }, [place.view]);
 
   const visit = (next: Place, replace = false): void => {
@@ -51,19 +54,28 @@ function Page(): VNode {
   };
   return (
     <>
-      <header>
+      <header class="top">
         <a class="skip" href="#main">Skip to content</a>
-        <span class="brand">tierflow</span>
-        <nav aria-label="Views">{VIEWS.map(([view, label]) => <a key={view} href={`/${view}`} aria-current={place.view === view || (place.view === "policy" && view === "board") ? "page" : undefined} onClick={(event) => { if (event.ctrlKey || event.metaKey) return; event.preventDefault(); going.go(view); }}>{label}</a>)}</nav>
-        <span class={`live ${connected ? "on" : ""}`} role="status">{connected ? "● live" : "○ not live: reconnecting"}</span>
-        <button onClick={() => setTheme(theme === "dark" ? "light" : theme === "light" ? "" : "dark")}>Theme: {theme === "" ? "system" : theme}</button>
+        <span class="brand">{mark()}tierflow</span>
+        <nav aria-label="Views">{VIEWS.map(([view, label]) => <a key={view} href={`/${view}`} aria-current={place.view === view || (place.view === "policy" && view === "board") ? "page" : undefined} onClick={(event) => { if (event.ctrlKey || event.metaKey || event.shiftKey) return; event.preventDefault(); going.go(view); }}>{label}</a>)}</nav>
+        <span class={`live ${connected ? "on" : ""}`} role="status" title={connected ? "The page follows newer flow logs" : "The server doesn't answer; is tierflow console still running?"}>{connected ? "live" : "not live: reconnecting"}</span>
+        <Theme />
       </header>
-      <main id="main">
-        <h1 class={place.view === "policy" ? "visually-hidden" : "title"}>{TITLES[place.view]}</h1>
+      <main id="main" tabIndex={-1}>
+        {place.view === "policy" ? null : <h1 class="visually-hidden">{TITLES[place.view]}</h1>}
         {place.view === "flows" ? <FlowsView going={going} /> : place.view === "board" ? <BoardView going={going} /> : place.view === "policy" ? <PolicyView going={going} /> : <LogsView going={going} />}
       </main>
     </>
   );
+}
+
+function Theme(): VNode {
+  const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "");
+  useEffect(() => { document.documentElement.dataset["theme"] = theme; localStorage.setItem("theme", theme); }, [theme]);
+  const at = Math.max(0, THEMES.findIndex(([name]) => name === theme));
+  const [, shape, label] = THEMES[at] ?? THEMES[0];
+  const next = THEMES[(at + 1) % THEMES.length] ?? THEMES[0];
+  return <button class="theme" aria-label={`${label}; change to ${next[2].toLowerCase()}`} title={label} onClick={() => setTheme(next[0])}>{icon(shape)}</button>;
 }
 
 const root = document.getElementById("page");

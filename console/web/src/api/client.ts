@@ -64,6 +64,17 @@ export interface RuleAnswer {
   readonly sentence: readonly { readonly text: string; readonly strong: boolean }[];
   readonly endpoints: { readonly in: number | null; readonly out: number | null };
   readonly rates: Rates;
+  readonly last_evaluated_s: number | null;
+}
+
+export interface DenialAnswer {
+  readonly direction: "ingress" | "egress";
+  readonly rule_index: number;
+  readonly source: string;
+  readonly dest: string;
+  readonly packets: number;
+  readonly connections: number;
+  readonly filter: readonly string[];
 }
 
 export interface PolicyAnswer {
@@ -78,18 +89,26 @@ export interface PolicyAnswer {
   readonly selector: string;
   readonly ingress: readonly RuleAnswer[];
   readonly egress: readonly RuleAnswer[];
-  readonly denials: readonly {
-    readonly direction: "ingress" | "egress";
-    readonly rule_index: number;
-    readonly source: string;
-    readonly dest: string;
-    readonly packets: number;
-    readonly connections: number;
-    readonly filter: readonly string[];
-  }[];
+  readonly denials: readonly DenialAnswer[];
   readonly selected: readonly { readonly namespace: string; readonly name: string; readonly type: string }[];
   readonly last_evaluated_s: number | null;
+  readonly newest_s: number | null;
   readonly yaml: string;
+}
+
+export interface EndpointAnswer {
+  readonly endpoints: number;
+  readonly labels: readonly string[];
+  readonly policies: readonly { readonly id: string; readonly name: string; readonly tier: string; readonly staged: boolean; readonly directions: readonly string[] }[];
+}
+
+export interface LossesAnswer {
+  readonly losses: readonly { readonly host: string; readonly reason: string; readonly losses: number; readonly uncounted: number; readonly records: number; readonly packets: number; readonly start_s: number; readonly end_s: number }[];
+}
+
+export interface FacetAnswer {
+  readonly field: string;
+  readonly values: readonly { readonly value: string; readonly logs: number }[];
 }
 
 export interface HitAnswer {
@@ -160,10 +179,16 @@ function problem(body: unknown): string | null {
   return typeof body.detail === "string" ? body.detail : null;
 }
 
-/** Call back whenever newer flow logs are stored; returns what ends it. */
+/** Call back whenever newer flow logs are stored than when it was called; returns what ends it. */
 export function live(onNewer: (newestS: number) => void, onState: (connected: boolean) => void): () => void {
   const events = new EventSource("/api/v1/live");
-  events.addEventListener("newest", (event) => onNewer(Number((event as MessageEvent<string>).data)));
+  let known: number | null = null;
+  events.addEventListener("newest", (event: MessageEvent<string>) => {
+    const newest = Number(event.data);
+    // The first event says what the page has just asked for.
+    if (known !== null && newest !== known) onNewer(newest);
+    known = newest;
+  });
   events.onopen = () => onState(true);
   events.onerror = () => onState(false);
   return () => events.close();

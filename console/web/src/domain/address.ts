@@ -13,6 +13,8 @@ export const PRESETS: readonly (readonly [string, number])[] = [
   ["24h", 86400],
 ];
 
+export type Match = "all" | "any";
+
 /** One condition on a field of the flow log. */
 export interface Condition {
   readonly field: string;
@@ -28,6 +30,9 @@ export interface Filter {
   readonly destTypes: readonly string[];
   readonly sourceLabels: readonly string[];
   readonly destLabels: readonly string[];
+  /** Whether all of the label selectors must match, or any. */
+  readonly sourceMatch: Match;
+  readonly destMatch: Match;
   readonly conditions: readonly Condition[];
 }
 
@@ -45,18 +50,21 @@ export const NO_FILTER: Filter = {
   destTypes: [],
   sourceLabels: [],
   destLabels: [],
+  sourceMatch: "all",
+  destMatch: "all",
   conditions: [],
 };
 
 const VIEWS: readonly ViewName[] = ["flows", "board", "policy", "logs"];
-const RESERVED = new Set(["from", "to", "source_type", "dest_type", "source_label", "dest_label", "filter"]);
+const RESERVED = new Set(["from", "to", "source_type", "dest_type", "source_label", "dest_label", "source_label_match", "dest_label_match", "filter"]);
 
 function number(text: string | null, otherwise: number): number {
   const value = text === null || text === "" ? Number.NaN : Number(text);
   return Number.isFinite(value) ? Math.trunc(value) : otherwise;
 }
 
-function condition(text: string): Condition | null {
+/** `field:value`, or `-field:value` to leave out; null if it is neither. */
+export function readCondition(text: string): Condition | null {
   const exclude = text.startsWith("-");
   const rest = exclude ? text.slice(1) : text;
   const at = rest.indexOf(":");
@@ -72,6 +80,8 @@ export function filterQuery(filter: Filter): URLSearchParams {
   for (const type of filter.destTypes) query.append("dest_type", type);
   for (const label of filter.sourceLabels) query.append("source_label", label);
   for (const label of filter.destLabels) query.append("dest_label", label);
+  if (filter.sourceMatch === "any") query.set("source_label_match", "any");
+  if (filter.destMatch === "any") query.set("dest_label_match", "any");
   for (const each of filter.conditions) query.append("filter", `${each.exclude ? "-" : ""}${each.field}:${each.value}`);
   return query;
 }
@@ -90,7 +100,9 @@ export function read(path: string, search: string): Place {
       destTypes: query.getAll("dest_type"),
       sourceLabels: query.getAll("source_label"),
       destLabels: query.getAll("dest_label"),
-      conditions: query.getAll("filter").flatMap((text) => condition(text) ?? []),
+      sourceMatch: query.get("source_label_match") === "any" ? "any" : "all",
+      destMatch: query.get("dest_label_match") === "any" ? "any" : "all",
+      conditions: query.getAll("filter").flatMap((text) => readCondition(text) ?? []),
     },
     choice,
   };
@@ -112,18 +124,28 @@ export function withCondition(filter: Filter, added: Condition): Filter {
 /** The folded filter bar's line. */
 export function summary(filter: Filter): string {
   const list = (values: readonly string[], none: string): string => (values.length ? `[ ${values.join(", ")} ]` : none);
+  const labels = (values: readonly string[], match: Match): string =>
+    values.length === 0 ? "None" : `[ ${values.join(match === "all" ? " and " : " or ")} ]`;
   const all = TYPES.join(",");
   const end = (value: number): string =>
     value === 0 ? "now" : value < 0 ? ago(-value) : new Date(value * 1000).toISOString().slice(0, 19).replace("T", " ") + "Z";
   const parts = [
     `Source type: ${list(filter.sourceTypes, `[ ${all} ]`)}`,
-    `Source labels: ${list(filter.sourceLabels, "None")}`,
+    `Source label selector: ${labels(filter.sourceLabels, filter.sourceMatch)}`,
     `Destination type: ${list(filter.destTypes, `[ ${all} ]`)}`,
-    `Destination labels: ${list(filter.destLabels, "None")}`,
+    `Destination label selector: ${labels(filter.destLabels, filter.destMatch)}`,
     `Time range: [ From: ${end(filter.from)}${filter.to === 0 ? "" : ` To: ${end(filter.to)}`} ]`,
     ...filter.conditions.map((each) => `${each.exclude ? "not " : ""}${each.field}: ${each.value}`),
   ];
   return `Filter: ${parts.join(", ")}`;
+}
+
+export const UNITS = [["seconds", 1], ["minutes", 60], ["hours", 3600], ["days", 86400]] as const;
+
+/** A number of seconds in the largest unit that holds it whole. */
+export function inUnits(seconds: number): { readonly amount: number; readonly unit: number } {
+  const unit = [...UNITS].reverse().find(([, each]) => seconds !== 0 && seconds % each === 0)?.[1] ?? 60;
+  return { amount: seconds / unit, unit };
 }
 
 function ago(seconds: number): string {

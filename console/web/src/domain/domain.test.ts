@@ -85,7 +85,7 @@ test("the address bar holds all of a place", () => {
   const again = write(place);
   expect(read(again.split("?")[0] ?? "", `?${again.split("?")[1] ?? ""}`)).toEqual(place);
   expect(filterQuery(NO_FILTER).toString()).toBe("");
-  expect(summary(NO_FILTER)).toBe("Filter: Source type: [ net,ns,wep,hep ], Source labels: None, Destination type: [ net,ns,wep,hep ], Destination labels: None, Time range: [ From: 15 minutes ago ]");
+  expect(summary(NO_FILTER)).toBe("Filter: Source type: [ net,ns,wep,hep ], Source label selector: None, Destination type: [ net,ns,wep,hep ], Destination label selector: None, Time range: [ From: 15 minutes ago ]");
 });
 
 test("an address of nonsense is the first view without a filter", () => {

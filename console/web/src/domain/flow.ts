@@ -1,5 +1,7 @@
 /** What the API says of flows, and the states a flow can be in. */
 
+import type { Condition } from "./address";
+
 export type EndpointType = "wep" | "hep" | "ns" | "net";
 
 export type Status = "allowed" | "denied" | "denied_by_destination" | "leak" | "unanswered" | "unknown";
@@ -52,7 +54,7 @@ export function statusMatches(chosen: string, status: Status): boolean {
 }
 
 /** `namespace:name`, as the product's own table has it; `-` stands for no namespace. */
-export function nameKey(end: End): string {
+export function nameKey(end: Pick<End, "namespace" | "name">): string {
   return `${end.namespace}:${end.name}`;
 }
 
@@ -63,4 +65,34 @@ export function flowKey(flow: Flow): string {
 export function flowTitle(flow: Flow): string {
   const port = flow.dest_port === null ? flow.proto : `${flow.proto}/${flow.dest_port}`;
   return `${nameKey(flow.source)} → ${nameKey(flow.dest)} ${port}`;
+}
+
+/** The conditions on flow logs that a flow of the drawing stands for. */
+export function conditionsOf(flow: Flow | FollowedFlow): readonly Condition[] {
+  const all: readonly (readonly [string, string | number | null])[] = [
+    ["source_namespace", flow.source.namespace],
+    ["source_name_aggr", flow.source.name],
+    ["dest_namespace", flow.dest.namespace],
+    ["dest_name_aggr", flow.dest.name],
+    ["proto", flow.proto],
+    ["dest_port", flow.dest_port],
+  ];
+  return all.flatMap(([field, value]) => (value === null ? [] : [{ field, value: String(value), exclude: false }]));
+}
+
+export interface FollowedFlow {
+  readonly source: { readonly namespace: string; readonly name: string };
+  readonly dest: { readonly namespace: string; readonly name: string };
+  readonly proto: string;
+  readonly dest_port: number | null;
+  readonly status: Status;
+}
+
+/** What a flow's key says, so that a link can follow a flow without asking for all of them; null if it is no key. */
+export function readFlowKey(key: string): FollowedFlow | null {
+  const [source, dest, proto, port, status] = key.split("|");
+  const known = STATUS_ORDER.find((each) => each === status);
+  if (source === undefined || dest === undefined || proto === undefined || port === undefined || known === undefined) return null;
+  const end = (text: string): FollowedFlow["source"] => ({ namespace: text.slice(0, text.indexOf(":")), name: text.slice(text.indexOf(":") + 1) });
+  return { source: end(source), dest: end(dest), proto, dest_port: port === "-" ? null : Number(port), status: known };
 }

@@ -37,3 +37,15 @@ export function span(seconds: number): string {
   if (seconds < 172800) return say(Math.round(seconds / 360) / 10, "hour");
   return say(Math.round(seconds / 8640) / 10, "day");
 }
+
+/** `12:00:05` in the reader's own time zone. */
+export function timeOfDay(seconds: number): string {
+  return moment(seconds).slice(11);
+}
+
+/** How many of a range's buckets lie wholly before the newest stored window: the rest would fall to nought falsely. */
+export function settledBuckets(range: { readonly from_s: number; readonly to_s: number }, newestS: number | null, buckets: number): number {
+  if (newestS === null) return buckets;
+  const width = (range.to_s - range.from_s) / buckets;
+  return Math.max(2, Math.min(buckets, Math.floor((newestS - range.from_s) / width)));
+}

@@ -50,6 +50,13 @@ export function selects(selection: Selection, flow: Flow): boolean {
   return selection.namespace === "" || flow.source.namespace === selection.namespace || flow.dest.namespace === selection.namespace;
 }
 
+/** The same of a chord, whose key is known already. */
+export function belongs(selection: Selection, chord: Chord): boolean {
+  if (selection === NOTHING) return true;
+  if (selection.flow !== "") return chord.key === selection.flow;
+  return selects(selection, chord.flow);
+}
+
 interface Half {
   readonly flow: Flow;
   readonly key: string;

@@ -82,3 +82,23 @@ function row(sum: Sum, seconds: number): Row {
 function withDests(sum: Sum, seconds: number): SourceRow {
   return { ...row(sum, seconds), dests: [...sum.dests.values()].sort(byKey).map((each) => row(each, seconds)) };
 }
+
+/** How many lines the blocks take: a source is one, each of its destinations another. */
+export function lines(blocks: readonly Block[]): number {
+  return blocks.reduce((sum, block) => sum + block.sources.reduce((inner, source) => inner + 1 + source.dests.length, 0), 0);
+}
+
+/** The blocks up to a number of lines; every block keeps its beginning, so that what is denied doesn't hide what isn't. */
+export function firstLines(blocks: readonly Block[], most: number): readonly Block[] {
+  const each = Math.ceil(most / Math.max(1, blocks.length));
+  return blocks.map((block) => {
+    let left = Math.max(each, most - lines(blocks.filter((other) => other !== block)));
+    const sources = block.sources.flatMap((source) => {
+      if (left <= 0) return [];
+      const dests = source.dests.slice(0, Math.max(1, left - 1));
+      left -= 1 + dests.length;
+      return [{ ...source, dests }];
+    });
+    return { ...block, sources };
+  });
+}

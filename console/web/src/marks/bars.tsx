@@ -2,15 +2,16 @@
 
 import { scaleLinear } from "d3-scale";
 import type { VNode } from "preact";
-import { count, moment } from "../domain/format";
+import { count, moment, timeOfDay } from "../domain/format";
 
-/** A line of rates over the range; flat at nought when nothing happened. */
+/** A line of rates over the range with its area; flat at nought when nothing happened. */
 export function sparkline(values: readonly number[], width: number, height: number, label: string): VNode {
-  const y = scaleLinear([0, Math.max(...values, 1e-9)], [height - 1, 1]);
+  const y = scaleLinear([0, Math.max(...values, 1e-9)], [height - 1, 1.5]);
   const step = values.length > 1 ? width / (values.length - 1) : width;
   const points = values.map((value, index) => `${(index * step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
   return (
     <svg class="spark" viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" height={height} role="img" aria-label={label}>
+      <polygon points={`0,${height} ${points} ${width},${height}`} />
       <polyline points={points} />
     </svg>
   );
@@ -22,26 +23,41 @@ export interface Bucket {
   readonly deny: number;
 }
 
-/** Stacked bars, denied hatched and on top. */
-export function histogram(buckets: readonly Bucket[], width: number, height: number): VNode {
+const BELOW = 18;
+const LEFT = 40;
+const TICKS = 6;
+
+/** Stacked bars, denied hatched and on top, at least two pixels high so that one denial among thousands shows. */
+export function histogram(buckets: readonly Bucket[], widthS: number, width: number, height: number, onBar: (bucket: Bucket) => void): VNode {
   const most = Math.max(1, ...buckets.map((each) => each.allow + each.deny));
-  const y = scaleLinear([0, most], [0, height - 18]);
-  const step = buckets.length ? width / buckets.length : width;
+  const y = scaleLinear([0, most], [0, height - BELOW - 8]).nice(3);
+  const step = buckets.length > 0 ? (width - LEFT) / buckets.length : width;
   const total = (of: "allow" | "deny"): string => count(buckets.reduce((sum, each) => sum + each[of], 0));
-  const first = buckets[0];
-  const last = buckets[buckets.length - 1];
+  const base = height - BELOW;
+  const every = Math.max(1, Math.ceil(buckets.length / TICKS));
+  const tall = (value: number): number => (value === 0 ? 0 : Math.max(2, y(value)));
   return (
-    <svg class="histogram" viewBox={`0 0 ${width} ${height}`} role="img" aria-label={`Flow logs over time: ${total("allow")} allowed, ${total("deny")} denied`}>
-      {buckets.map((each, index) => (
-        <g key={each.start_s}>
-          <title>{`${moment(each.start_s)}: ${count(each.allow)} allowed, ${count(each.deny)} denied`}</title>
-          <rect x={index * step + 0.5} width={Math.max(1, step - 1)} y={height - 16 - y(each.allow)} height={y(each.allow)} fill="url(#status-allowed)" />
-          <rect x={index * step + 0.5} width={Math.max(1, step - 1)} y={height - 16 - y(each.allow + each.deny)} height={y(each.deny)} fill="url(#status-denied)" />
+    <svg class="histogram" viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={`Flow logs over time: ${total("allow")} allowed, ${total("deny")} denied`}>
+      {y.ticks(3).map((tick) => (
+        <g key={tick} class="gridline">
+          <line x1={LEFT} x2={width} y1={base - y(tick)} y2={base - y(tick)} />
+          <text class="tick" x={LEFT - 6} y={base - y(tick)} dy="0.32em" text-anchor="end">{count(tick)}</text>
         </g>
       ))}
-      <text class="tick" x="0" y={height - 3}>{first ? moment(first.start_s) : ""}</text>
-      <text class="tick" x={width} y={height - 3} text-anchor="end">{last ? moment(last.start_s) : ""}</text>
-      <text class="tick" x={width} y="10" text-anchor="end">{count(most)}</text>
+      {buckets.map((each, index) => {
+        const [x, wide, allow, deny] = [LEFT + index * step + 0.5, Math.max(1, step - 1), tall(each.allow), tall(each.deny)];
+        return (
+          <g key={each.start_s} class="bar" onClick={() => onBar(each)}>
+            <title>{`${moment(each.start_s)} to ${moment(each.start_s + widthS)}: ${count(each.allow)} allowed, ${count(each.deny)} denied. Click to look at this time only.`}</title>
+            <rect class="reach" x={x} width={wide} y="0" height={base} />
+            <rect x={x} width={wide} y={base - allow} height={allow} fill="url(#status-allowed)" />
+            <rect x={x} width={wide} y={base - allow - deny} height={deny} fill="url(#status-denied)" />
+          </g>
+        );
+      })}
+      {buckets.filter((_, index) => index % every === 0).map((each, index) => (
+        <text key={each.start_s} class="tick" x={LEFT + index * every * step} y={height - 4}>{timeOfDay(each.start_s)}</text>
+      ))}
     </svg>
   );
 }

@@ -1,18 +1,22 @@
 import { render } from "preact";
 import { expect, test } from "vitest";
+import { frame } from "../domain/circle";
 import type { Flow, Status } from "../domain/flow";
 import { STATUS_ORDER } from "../domain/flow";
+import { placeLabels } from "../domain/labels";
 import { layOut } from "../domain/rings";
 import { histogram, sparkline } from "./bars";
 import { statusFill, statusPatterns } from "./patterns";
-import { chordMarks, flowRing, labelMarks, segmentRings } from "./rings";
+import { pathMark } from "./path";
+import { chordMarks, ends, flowRing, labelMarks, MOST_SHAPES, outline, segmentRings } from "./rings";
 
 const HOSTILE = '<img src=x onerror=alert(1)>"\'&';
-const flow = (name: string, status: Status): Flow => ({
+const flow = (name: string, status: Status, port = 80): Flow => ({
   source: { namespace: "shop", name, type: "wep" }, dest: { namespace: "db", name: "store", type: "wep" },
-  proto: "tcp", dest_port: 80, service: null, status, connections: 4, packets: 8, bytes: 100,
+  proto: "tcp", dest_port: port, service: null, status, connections: 4, packets: 8, bytes: 100,
 });
-const looks = { chord: () => "#123456", namespace: () => "#222222", name: () => "#333333" };
+const looks = { chord: () => "#123456", line: () => "#123456", namespace: () => "#222222", name: () => "#333333" };
+const shape = frame(800, 600, true);
 
 function drawn(node: preact.ComponentChildren): HTMLElement {
   const host = document.createElement("div");
@@ -22,11 +26,38 @@ function drawn(node: preact.ComponentChildren): HTMLElement {
 
 test("the rings are drawn as they were", () => {
   const rings = layOut([flow("a", "allowed"), flow("b", "denied")], "bytes");
-  expect(drawn([chordMarks(rings.chords, looks, 400), flowRing(rings, 400), segmentRings(rings, looks, 400), labelMarks(rings.names, 400)]).innerHTML).toMatchSnapshot();
+  expect(drawn([chordMarks(rings.chords, looks, shape), flowRing(rings, shape), segmentRings(rings, looks, shape), labelMarks(placeLabels(rings.names, shape), "name")]).innerHTML).toMatchSnapshot();
+});
+
+test("the outlines of what is chosen are drawn as they were", () => {
+  const rings = layOut([flow("a", "leak")], "bytes");
+  expect(drawn([rings.names.map((each) => outline(each, "name", shape)), rings.namespaces.map((each) => outline(each, "namespace", shape)), rings.chords.map((each) => ends(each, shape))]).innerHTML).toMatchSnapshot();
+});
+
+test("many chords are gathered into a few paths that hold each of them once", () => {
+  const many = Array.from({ length: MOST_SHAPES + 1 }, (_, port) => flow("a", "allowed", port));
+  const paths = [...drawn(chordMarks(layOut(many, "bytes").chords, looks, shape)).querySelectorAll("path")];
+  expect(paths.length).toBeLessThan(8);
+  expect(paths.reduce((sum, each) => sum + Number(each.getAttribute("data-count")), 0)).toBe(many.length);
+  expect(paths.reduce((sum, each) => sum + (each.getAttribute("d")?.match(/M/g)?.length ?? 0), 0)).toBe(many.length);
 });
 
 test("histogram and sparkline are drawn as they were", () => {
-  expect(drawn([sparkline([0, 1, 5, 2], 100, 20, "rates"), histogram([{ start_s: 0, allow: 5, deny: 2 }, { start_s: 60, allow: 0, deny: 0 }], 300, 80)]).querySelectorAll("rect, polyline").length).toBe(5);
+  const bars = histogram([{ start_s: 0, allow: 5000, deny: 1 }, { start_s: 60, allow: 0, deny: 0 }], 60, 300, 80, () => undefined);
+  expect(drawn([sparkline([0, 1, 5, 2], 100, 20, "rates"), bars]).innerHTML).toMatchSnapshot();
+});
+
+test("a single denial among thousands of flow logs is at least two pixels high", () => {
+  const host = drawn(histogram([{ start_s: 0, allow: 5000, deny: 1 }], 60, 300, 80, () => undefined));
+  const denied = host.querySelector('rect[fill="url(#status-denied)"]');
+  expect(Number(denied?.getAttribute("height"))).toBeGreaterThanOrEqual(2);
+});
+
+test("the way across the board has a line and its heads for each direction", () => {
+  const box = (x: number): { x: number; y: number; width: number; height: number } => ({ x, y: 40, width: 200, height: 90 });
+  const step = (turn: number, direction: "egress" | "ingress", action: string): Parameters<typeof pathMark>[0][number][0] => ({ id: `p${turn}`, action, direction, turn, words: "" });
+  const host = drawn(pathMark([[step(1, "egress", "pass"), box(20)], [step(2, "egress", "allow"), box(260)], [step(3, "ingress", "deny"), box(260)]]));
+  expect(host.innerHTML).toMatchSnapshot();
 });
 
 test("every status has a pattern of its own, so that it is told without colour", () => {
@@ -41,7 +72,7 @@ test("every status has a pattern of its own, so that it is told without colour",
 
 test("markup in a name stays text", () => {
   const rings = layOut([flow(HOSTILE, "leak")], "bytes");
-  const host = drawn([chordMarks(rings.chords, looks, 400), flowRing(rings, 400), segmentRings(rings, looks, 400), labelMarks(rings.names, 400)]);
+  const host = drawn([chordMarks(rings.chords, looks, shape), flowRing(rings, shape), segmentRings(rings, looks, shape), labelMarks(placeLabels(rings.names, shape), "name")]);
   expect(host.querySelector("img")).toBeNull();
-  expect(host.querySelector("title")?.textContent).toContain("db:store");
+  expect([...host.querySelectorAll("title")].map((each) => each.textContent)).toContain(`shop:${HOSTILE}`);
 });

@@ -35,3 +35,12 @@ export function statusSwatch(status: Status): VNode {
     </svg>
   );
 }
+
+/** A dot in the colour of a namespace or name; the name stands beside it. */
+export function dot(colour: string): VNode {
+  return (
+    <svg class="swatch" width="10" height="14" viewBox="0 0 10 14" aria-hidden="true">
+      <circle cx="5" cy="7" r="4" fill={colour} />
+    </svg>
+  );
+}

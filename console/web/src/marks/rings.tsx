@@ -1,21 +1,31 @@
-/** The drawing of the Flow Visualizer: (rings, looks, size) to SVG nodes, without state. */
+/** The drawing of the Flow Visualizer: (rings, looks, frame) to SVG nodes, without state.
+ *
+ * Few chords are shapes of their own. Many are gathered into one path per look, and thin ones become lines: a browser
+ * paints two thousand lines in a few paths an order of magnitude faster than two thousand ribbons. */
 
 import { arc as arcPath } from "d3-shape";
 import type { VNode } from "preact";
+import type { Frame, Point } from "../domain/circle";
+import { at, bend, breadth, middle } from "../domain/circle";
+import type { Status } from "../domain/flow";
+import { STATUS_ORDER } from "../domain/flow";
+import type { Label } from "../domain/labels";
 import type { Arc, Chord, Rings, Segment } from "../domain/rings";
 import { statusFill } from "./patterns";
 
 export interface Looks {
+  /** Fill of a ribbon. */
   readonly chord: (chord: Chord) => string;
+  /** Colour of a chord that is drawn as a line. */
+  readonly line: (chord: Chord) => string;
   readonly namespace: (segment: Segment) => string;
   readonly name: (segment: Segment) => string;
 }
 
-/** Radii of the rings for a drawing of `size` pixels square, labels outside. */
-export function radii(size: number): { outer: number; name: number; flow: number; chord: number } {
-  const outer = size / 2 - 72;
-  return { outer, name: outer - 17, flow: outer - 34, chord: outer - 50 };
-}
+/** Above this many chords they are gathered into common paths. */
+export const MOST_SHAPES = 300;
+/** A chord narrower than this many pixels is drawn as a line where chords are gathered. */
+const THIN = 3;
 
 const path = arcPath<{ inner: number; outer: number; start: number; end: number }>()
   .innerRadius((each) => each.inner)
@@ -28,81 +38,132 @@ function band(span: Arc, inner: number, outer: number): string {
   return path({ inner, outer, start: span.start, end: span.end }) ?? "";
 }
 
+function text({ x, y }: Point): string {
+  return `${x.toFixed(1)} ${y.toFixed(1)}`;
+}
+
 function point(angle: number, radius: number): string {
-  return `${(Math.sin(angle) * radius).toFixed(1)} ${(-Math.cos(angle) * radius).toFixed(1)}`;
+  return text(at(angle, radius));
 }
 
-/** A ribbon between two arcs of one circle; the nearer the ends, the shallower it bends. */
+/** A ribbon between two arcs of one circle. */
 export function ribbon(source: Arc, dest: Arc, radius: number): string {
-  const middle = (span: Arc): number => (span.start + span.end) / 2;
-  let [a, b] = [middle(source), middle(dest)];
-  if (Math.abs(a - b) > Math.PI) a < b ? (a += 2 * Math.PI) : (b += 2 * Math.PI);
-  const depth = Math.min(1, (Math.abs(a - b) / Math.PI) * 1.25 + 0.16);
-  const bend = point((a + b) / 2, radius * (1 - depth));
+  const control = text(bend(source, dest, radius));
   const along = (span: Arc): string =>
-    `A${radius} ${radius} 0 ${span.end - span.start > Math.PI ? 1 : 0} 1 ${point(span.end, radius)}`;
+    `A${radius.toFixed(1)} ${radius.toFixed(1)} 0 ${span.end - span.start > Math.PI ? 1 : 0} 1 ${point(span.end, radius)}`;
   const [from, to] = [point(source.start, radius), point(dest.start, radius)];
-  return `M${from}${along(source)}Q${bend} ${to}${along(dest)}Q${bend} ${from}Z`;
+  return `M${from}${along(source)}Q${control} ${to}${along(dest)}Q${control} ${from}Z`;
 }
 
-export function chordMarks(chords: readonly Chord[], looks: Looks, size: number): readonly VNode[] {
-  const { chord: radius } = radii(size);
+function line({ source, dest }: Chord, radius: number): string {
+  return `M${point(middle(source), radius)}Q${text(bend(source, dest, radius))} ${point(middle(dest), radius)}`;
+}
+
+/** @param of how many chords the whole drawing has, where these are a part of it. */
+export function chordMarks(chords: readonly Chord[], looks: Looks, { chord: radius }: Frame, of = chords.length): readonly VNode[] {
+  if (of > MOST_SHAPES) return gathered(chords, looks, radius);
   return chords.map((chord) => (
-    <path key={chord.key} class="chord" data-level="flow" data-key={chord.key} d={ribbon(chord.source, chord.dest, radius)} fill={looks.chord(chord)} />
+    <path key={chord.key} class={`chord chord-${chord.flow.status}`} data-key={chord.key} d={ribbon(chord.source, chord.dest, radius)} fill={looks.chord(chord)} />
   ));
 }
 
-/** The inner ring: both ends of every flow, by status. */
-export function flowRing(rings: Rings, size: number): readonly VNode[] {
-  const { flow, chord } = radii(size);
-  return rings.chords.flatMap((each) =>
-    [each.source, each.dest].map((span, side) => (
-      <path key={`${each.key}|${side}`} class="arc" data-level="flow" data-key={each.key} d={band(span, chord, flow)} fill={statusFill(each.flow.status)} />
-    )),
-  );
-}
-
-export function segmentRings(rings: Rings, looks: Looks, size: number): readonly VNode[] {
-  const { outer, name, flow } = radii(size);
+function gathered(chords: readonly Chord[], looks: Looks, radius: number): readonly VNode[] {
+  const broad = new Map<string, string[]>();
+  const thin = new Map<string, string[]>();
+  for (const chord of chords) {
+    const width = breadth(chord, radius);
+    if (width < THIN) add(thin, `${looks.line(chord)}|${Math.max(0.75, Math.round(width * 2) / 2)}`, line(chord, radius));
+    else add(broad, looks.chord(chord), ribbon(chord.source, chord.dest, radius));
+  }
   return [
-    ...rings.names.map((each) => (
-      <path key={`n${each.key}`} class="arc" data-level="name" data-key={each.key} d={band(each, flow, name)} fill={looks.name(each)} />
-    )),
-    ...rings.namespaces.map((each) => (
-      <path key={`s${each.key}`} class="arc" data-level="namespace" data-key={each.key} d={band(each, name, outer)} fill={looks.namespace(each)} />
-    )),
+    ...[...thin].map(([look, parts]) => {
+      const [colour, width] = look.split("|");
+      return <path key={look} class="chord line" stroke={colour} stroke-width={width} d={parts.join("")} data-count={parts.length} />;
+    }),
+    ...[...broad].map(([fill, parts]) => <path key={fill} class="chord" fill={fill} d={parts.join("")} data-count={parts.length} />),
   ];
 }
 
-/** The outline around what is chosen or pointed at. */
-export function outline(segment: Segment, level: "namespace" | "name", size: number): VNode {
-  const { outer, name, flow } = radii(size);
-  return <path class="outline" d={level === "name" ? band(segment, flow, name) : band(segment, name, outer)} />;
+function add(into: Map<string, string[]>, key: string, part: string): void {
+  const held = into.get(key);
+  if (held === undefined) into.set(key, [part]);
+  else held.push(part);
 }
 
-const LINE_HEIGHT = 13;
+/** Separators closer than this many pixels would blacken the ring. */
+const TICK_GAP = 2.5;
 
-/** Labels outside the circle, along the radius; one that would lie upon its neighbour is left out. */
-export function labelMarks(segments: readonly Segment[], size: number): readonly VNode[] {
-  const { outer } = radii(size);
-  const least = LINE_HEIGHT / (outer + 6);
-  const marks: VNode[] = [];
-  const taken: number[] = [];
-  const widest = [...segments].sort((a, b) => b.end - b.start - (a.end - a.start));
-  for (const each of widest) {
-    const angle = (each.start + each.end) / 2;
-    if (taken.some((other) => Math.abs(other - angle) < least || Math.abs(other - angle) > 2 * Math.PI - least)) continue;
-    taken.push(angle);
-    const left = angle > Math.PI;
-    const turn = (angle * 180) / Math.PI - 90;
-    const text = each.label.length > 26 ? `${each.label.slice(0, 25)}…` : each.label;
-    const name = text.replace(/-[a-z0-9]{6,10}-\*$/, "-*");
-    marks.push(
-      <text key={each.key} class="label" transform={`rotate(${turn.toFixed(1)}) translate(${outer + 6} 0)${left ? " rotate(180)" : ""}`} text-anchor={left ? "end" : "start"} dy="0.32em" data-level={each.key.includes(":") ? "name" : "namespace"} data-key={each.key}>
-        {name.length > 12 ? `${name.slice(0, 11)}…` : name}
-        <title>{each.key}</title>
-      </text>,
-    );
+/** The inner ring: both ends of every flow by status, neighbours of one status in one band. */
+export function flowRing(rings: Rings, { flow, chord }: Frame): readonly VNode[] {
+  const ends = rings.chords.flatMap((each) => [each.source, each.dest].map((span) => ({ span, status: each.flow.status })));
+  ends.sort((a, b) => a.span.start - b.span.start);
+  const bands = new Map<Status, string[]>();
+  let ticks = "";
+  let lastTick = Number.NEGATIVE_INFINITY;
+  let run: { status: Status; start: number; end: number } | null = null;
+  const close = (): void => {
+    if (run === null) return;
+    const held = bands.get(run.status) ?? [];
+    held.push(band(run, chord, flow));
+    bands.set(run.status, held);
+  };
+  for (const { span, status } of ends) {
+    if (run !== null && run.status === status && Math.abs(run.end - span.start) < 1e-6) run.end = span.end;
+    else {
+      close();
+      run = { status, start: span.start, end: span.end };
+    }
+    if ((span.start - lastTick) * chord >= TICK_GAP) {
+      ticks += `M${point(span.start, chord)}L${point(span.start, flow)}`;
+      lastTick = span.start;
+    }
   }
-  return marks;
+  close();
+  return [
+    ...STATUS_ORDER.flatMap((status) => {
+      const parts = bands.get(status);
+      return parts === undefined ? [] : [<path key={status} class="arc" data-status={status} d={parts.join("")} fill={statusFill(status)} />];
+    }),
+    <path key="ticks" class="ticks" d={ticks} />,
+  ];
+}
+
+export function segmentRings(rings: Rings, looks: Looks, { outer, name, flow }: Frame): readonly VNode[] {
+  return [
+    ...segmentRing(rings.names, "name", looks.name, flow, name),
+    ...segmentRing(rings.namespaces, "namespace", looks.namespace, name, outer),
+  ];
+}
+
+function segmentRing(segments: readonly Segment[], level: "namespace" | "name", fill: (segment: Segment) => string, inner: number, outer: number): readonly VNode[] {
+  if (segments.length > MOST_SHAPES) {
+    const parts = new Map<string, string[]>();
+    for (const each of segments) add(parts, fill(each), band(each, inner, outer));
+    return [...parts].map(([colour, paths]) => <path key={`${level}${colour}`} class="arc" data-level={level} d={paths.join("")} fill={colour} />);
+  }
+  return segments.map((each) => (
+    <path key={`${level}${each.key}`} class="arc" data-level={level} data-key={each.key} d={band(each, inner, outer)} fill={fill(each)} />
+  ));
+}
+
+/** The outline around a segment that is chosen or pointed at. */
+export function outline(segment: Segment, level: "namespace" | "name", { outer, name, flow }: Frame): VNode {
+  return <path key={segment.key} class="outline" d={level === "name" ? band(segment, flow, name) : band(segment, name, outer)} />;
+}
+
+/** The outlines of one flow's two ends on the inner ring. */
+export function ends(chord: Chord, { flow, chord: inner }: Frame): VNode {
+  return <path key={chord.key} class="outline" d={[chord.source, chord.dest].map((span) => band(span, inner, flow)).join("")} />;
+}
+
+export function labelMarks(labels: readonly Label[], level: "namespace" | "name"): readonly VNode[] {
+  return labels.map((each) => (
+    <g key={each.key} class="label" data-level={level} data-key={each.key}>
+      <polyline points={each.leader.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ")} />
+      <text x={each.x.toFixed(1)} y={each.y.toFixed(1)} dy="0.34em" text-anchor={each.side === "left" ? "end" : "start"}>
+        {each.text}
+        <title>{each.key}</title>
+      </text>
+    </g>
+  ));
 }

@@ -1,151 +1,130 @@
 /** The Policy Board: tiers left to right, policies top to bottom, with rates over the range. */
 
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
-import type { BoardAnswer, PairOfRates, Tile, Traffic } from "../api/client";
+import { useMemo, useRef } from "preact/hooks";
+import type { BoardAnswer, Tile } from "../api/client";
 import { filterQuery, NO_FILTER, PRESETS } from "../domain/address";
-import { rate } from "../domain/format";
-import { sparkline } from "../marks/bars";
+import { rate, settledBuckets } from "../domain/format";
+import { NO_POLICY } from "../domain/path";
+import type { Step } from "../domain/path";
+import { icon } from "../marks/icons";
+import { BoardList } from "./boardlist";
+import type { Column } from "./columns";
+import { COLUMNS, DEFAULT_COLUMNS, EyeMenu } from "./columns";
+import { FollowNote, FollowPick, useFollowed } from "./follow";
 import { useAnswer } from "./hooks";
+import { Losses } from "./losses";
+import { PathOverlay } from "./pathoverlay";
 import type { Going } from "./place";
 import { Empty, Fault, Loading, Stale } from "./states";
+import { Metrics, TileCard, total, traffic } from "./tile";
 
-const COLUMNS = ["Namespace", "Endpoints", "Connections", "Allowed", "Denied", "Passed"] as const;
+const SPARK_BUCKETS = 30;
 const QUICK: readonly (readonly [string, string, (tile: Tile) => boolean])[] = [
   ["denying", "Denying traffic", (tile) => total(tile.rates.denied.packets) > 0],
   ["unused", "Unused", (tile) => tile.endpoints === 0 || (total(tile.rates.connections) === 0 && traffic(tile) === 0)],
   ["staged", "Staged", (tile) => tile.staged],
 ];
 
-function total(pair: PairOfRates): number {
-  return pair.in + pair.out;
-}
-
-function traffic(tile: Tile): number {
-  return total(tile.rates.allowed.packets) + total(tile.rates.denied.packets) + total(tile.rates.passed.packets);
-}
-
 export function BoardView({ going }: { going: Going }): VNode {
   const { choice, filter } = going.place;
-  const range = { ...NO_FILTER, from: filter.from, to: filter.to };
-  const answer = useAnswer<BoardAnswer>("board", filterQuery(range).toString(), going.tick);
-  const shown = new Set((choice["show"] ?? "Namespace,Endpoints").split(","));
+  const range = filterQuery({ ...NO_FILTER, from: filter.from, to: filter.to });
+  const answer = useAnswer<BoardAnswer>("board", range.toString(), going.tick);
+  const shown = useMemo(() => new Set(COLUMNS.map(([name]) => name).filter((name) => (choice["show"] ?? DEFAULT_COLUMNS).split(",").includes(name))), [choice["show"]]);
   const quick = QUICK.find(([name]) => name === choice["quick"]) ?? null;
   const text = (choice["text"] ?? "").toLowerCase();
-  const path = new Map((choice["path"] ?? "").split(" ").filter(Boolean).map((step) => step.split("~") as [string, string]));
   const fits = (tile: Tile): boolean =>
     (quick === null || quick[2](tile)) && (text === "" || `${tile.name} ${tile.namespace ?? "global"}`.toLowerCase().includes(text));
   const list = choice["layout"] === "list";
   const data = answer.data;
-  const matches = data?.tiers.flatMap((tier) => tier.policies).filter(fits).length ?? 0;
+  const all = data?.tiers.flatMap((tier) => tier.policies) ?? [];
+  const matches = all.filter(fits).length;
+  const followed = useFollowed(choice["follow"] ?? "", range, going.tick);
   return (
     <div class="view board">
       <div class="boardbar">
-        <input aria-label="Filter policies by name or namespace" placeholder="Filter by name or namespace" value={choice["text"] ?? ""} onInput={(event) => going.choose({ text: event.currentTarget.value })} />
-        {QUICK.map(([name, label]) => <button key={name} aria-pressed={choice["quick"] === name} onClick={() => going.choose({ quick: choice["quick"] === name ? "" : name })}>{label}</button>)}
-        <label>Rates over <select value={String(-filter.from)} onChange={(event) => going.filter({ ...filter, from: -Number(event.currentTarget.value), to: 0 })}>{PRESETS.map(([label, seconds]) => <option key={label} value={seconds}>{label}</option>)}</select></label>
-        <EyeMenu shown={shown} onShown={(next) => going.choose({ show: [...next].join(",") })} />
-        <button aria-pressed={list} onClick={() => going.choose({ layout: list ? "" : "list" })}>List</button>
-        {path.size > 0 ? <button onClick={() => going.choose({ path: "" })}>Stop following the flow ✕</button> : null}
-        <span role="status">{data && (text !== "" || quick !== null) ? `${matches} match` : ""}</span>
+        <input type="search" aria-label="Filter policies by name or namespace" placeholder="Filter by name or namespace" value={choice["text"] ?? ""} onInput={(event) => going.choose({ text: event.currentTarget.value })} />
+        <div class="group" role="group" aria-label="Only policies that are">
+          {QUICK.map(([name, label]) => <button key={name} aria-pressed={choice["quick"] === name} onClick={() => going.choose({ quick: choice["quick"] === name ? "" : name })}>{label}</button>)}
+        </div>
+        <span class="soft" role="status">{data && (text !== "" || quick !== null) ? `${matches} of ${all.length} match` : ""}</span>
+        <span class="spring" />
+        <FollowPick followed={followed} going={going} range={range} />
+        <label class="rates">Rates over <RangeSelect from={filter.from} to={filter.to} onFrom={(from) => going.filter({ ...filter, from, to: 0 })} /></label>
+        <EyeMenu shown={shown} onShown={(next) => going.choose({ show: next.join(",") })} />
+        <div class="group" role="group" aria-label="Layout">
+          <button class="tool" aria-label="Columns" title="Columns" aria-pressed={!list} onClick={() => going.choose({ layout: "" })}>{icon("columns")}</button>
+          <button class="tool" aria-label="List" title="List" aria-pressed={list} onClick={() => going.choose({ layout: "list" })}>{icon("list")}</button>
+        </div>
       </div>
+      {followed === null ? null : <FollowNote followed={followed} />}
       {answer.error ? <Fault error={answer.error} /> : null}
       {data ? <Stale newestS={data.newest_s} toS={data.range.to_s} /> : null}
+      <Losses filter={filter} tick={going.tick} />
       {data === null && answer.loading ? <Loading what="policies" /> : null}
-      {data !== null && data.tiers.length === 0 ? <Empty><h2>No policies</h2><p>The inventory has published none yet. Give `tierflow inventory` a folder with --manifests, or a cluster.</p></Empty> : null}
-      {data !== null && !list ? (
-        <div class="tiers" role="list" tabIndex={0} aria-label="Tiers in order">
-          {data.tiers.map((tier) => (
-            <section class={`tier ${tier.name === "default" ? "default" : ""}`} role="listitem" key={tier.name} aria-label={`Tier ${tier.name}`}>
-              <h2 title={`order ${tier.order ?? "last"}, default action ${tier.default_action}`}>{tier.name}</h2>
-              {tier.policies.filter(fits).map((tile) => <TileCard key={tile.id} tile={tile} shown={shown} path={path} going={going} />)}
-              {tier.policies.some(fits) ? null : <p class="state">No policy of this tier matches.</p>}
-              {tier.name === "default" ? (
-                <div class="tile nopolicy"><h3>No Policy Traffic</h3>
-                  {shown.has("Connections") ? <Metric label="Connections/s" values={[rate(data.no_policy.connections)]} /> : null}
-                  {shown.has("Allowed") ? <Metric label="Allowed/s" values={[`${rate(data.no_policy.packets)} pkt`, `${rate(data.no_policy.bytes)} B`]} /> : null}
-                </div>
-              ) : null}
-            </section>
-          ))}
-        </div>
-      ) : null}
+      {data !== null && data.tiers.length === 0 ? <Empty><h2>No policies</h2><p>The inventory has published none yet. Give <code>tierflow inventory</code> a folder with <code>--manifests</code>, or a cluster.</p></Empty> : null}
+      {data !== null && data.tiers.length > 0 && !list ? <Tiers data={data} fits={fits} shown={shown} text={text} steps={followed?.steps ?? []} going={going} /> : null}
       {data !== null && list ? <BoardList data={data} fits={fits} going={going} /> : null}
     </div>
   );
 }
 
-function EyeMenu({ shown, onShown }: { shown: ReadonlySet<string>; onShown: (next: readonly string[]) => void }): VNode {
-  const [open, setOpen] = useState(false);
+function RangeSelect({ from, to, onFrom }: { from: number; to: number; onFrom: (from: number) => void }): VNode {
+  const preset = to === 0 && PRESETS.some(([, seconds]) => seconds === -from);
   return (
-    <div class="menu" onKeyDown={(event) => event.key === "Escape" && setOpen(false)}>
-      <button aria-expanded={open} aria-label="What tiles show" onClick={() => setOpen(!open)}>Show ▾</button>
-      {open ? (
-        <fieldset class="popup">
-          <legend class="visually-hidden">What tiles show</legend>
-          {COLUMNS.map((column) => (
-            <label key={column}><input type="checkbox" checked={shown.has(column)} onChange={() => onShown(COLUMNS.filter((each) => (each === column ? !shown.has(each) : shown.has(each))))} /> {column}</label>
-          ))}
-          <button onClick={() => onShown(COLUMNS)}>Show All</button>
-        </fieldset>
-      ) : null}
+    <select value={preset ? String(-from) : "other"} onChange={(event) => onFrom(-Number(event.currentTarget.value))}>
+      {preset ? null : <option value="other" disabled>chosen range</option>}
+      {PRESETS.map(([label, seconds]) => <option key={label} value={seconds}>{label}</option>)}
+    </select>
+  );
+}
+
+interface TiersProps {
+  readonly data: BoardAnswer;
+  readonly fits: (tile: Tile) => boolean;
+  readonly shown: ReadonlySet<Column>;
+  readonly text: string;
+  readonly steps: readonly Step[];
+  readonly going: Going;
+}
+
+function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
+  const ref = useRef<HTMLDivElement>(null);
+  const none = data.no_policy;
+  const settled = settledBuckets(data.range, data.newest_s, SPARK_BUCKETS);
+  const stepsOf = (id: string): readonly Step[] => steps.filter((step) => step.id === id);
+  return (
+    <div class={`tiers ${steps.length > 0 ? "following" : ""}`} ref={ref} role="list" tabIndex={0} aria-label="Tiers in order">
+      {data.tiers.map((tier) => {
+        const tiles = tier.policies.filter(fits);
+        return (
+          <section class={`tier ${tier.name === "default" ? "default" : ""}`} role="listitem" key={tier.name} aria-label={`Tier ${tier.name}`}>
+            <header>
+              <h2>{tier.name}</h2>
+              <span class="soft" title={`What no policy of the tier decides: ${tier.default_action}`}>{tier.order === null ? "last" : `order ${rateless(tier.order)}`} · {tier.policies.length}</span>
+            </header>
+            {tiles.map((tile) => <TileCard key={tile.id} tile={tile} settled={settled} shown={shown} text={text} steps={stepsOf(tile.id)} going={going} />)}
+            {tiles.length > 0 ? null : <p class="state">No policy of this tier matches.</p>}
+            {tier.name === "default" ? (
+              <article class={`tile nopolicy ${stepsOf(NO_POLICY).length > 0 ? "on-path" : ""}`} data-tile={NO_POLICY}>
+                <h3>No Policy Traffic</h3>
+                <p class="soft">What no tier decided: the namespace's profile did.</p>
+                {shown.has("Connections") || shown.has("Allowed") ? (
+                  <Metrics rows={[
+                    ...(shown.has("Connections") ? [{ name: "wifi" as const, label: "Connections", unit: "/s", in: rate(none.connections), out: "" }] : []),
+                    ...(shown.has("Allowed") ? [{ name: "arrows" as const, label: "Allowed", unit: "pkt/s", in: rate(none.packets), out: "" }, { name: null, label: "", unit: "B/s", in: rate(none.bytes), out: "" }] : []),
+                  ]} />
+                ) : null}
+              </article>
+            ) : null}
+          </section>
+        );
+      })}
+      <PathOverlay within={ref} steps={steps} version={`${data.range.to_s}${[...shown].join()}${text}`} />
     </div>
   );
 }
 
-function TileCard({ tile, shown, path, going }: { tile: Tile; shown: ReadonlySet<string>; path: ReadonlyMap<string, string>; going: Going }): VNode {
-  const step = path.get(tile.id);
-  const look = path.size === 0 ? "" : step === undefined ? "off-path" : `on-path action-${step}`;
-  return (
-    <article class={`tile ${tile.staged ? "staged" : ""} ${tile.endpoints === 0 ? "idle" : ""} ${look}`}>
-      <h3>
-        {tile.staged ? <span class="badge">STAGED</span> : null}
-        <button class="link" onClick={() => going.go("policy", { id: tile.id })} title={`${tile.kind}, order ${tile.order ?? "last"}`}>{tile.name}</button>
-        {step === undefined ? null : <span class="badge">{step}</span>}
-      </h3>
-      {shown.has("Namespace") ? <Metric label="Namespace" values={[tile.namespace ?? "global", kindWord(tile.kind)]} /> : null}
-      {shown.has("Endpoints") ? <Metric label={tile.endpoints === 0 ? "⚠ Endpoints: selects none" : "Endpoints"} values={[tile.endpoints === null ? "n/a" : String(tile.endpoints)]} /> : null}
-      {shown.has("Connections") ? <Metric label="Connect./s" values={arrows(tile.rates.connections, "")} /> : null}
-      {shown.has("Allowed") ? <TrafficMetric label="Allowed/s" traffic={tile.rates.allowed} /> : null}
-      {shown.has("Denied") ? <TrafficMetric label="Denied/s" traffic={tile.rates.denied} /> : null}
-      {shown.has("Passed") ? <TrafficMetric label="Passed/s" traffic={tile.rates.passed} /> : null}
-      {shown.has("Connections") || shown.has("Allowed") ? sparkline(tile.spark, 200, 18, `Packets over the range, at most ${rate(Math.max(0, ...tile.spark))} a second`) : null}
-    </article>
-  );
-}
-
-function kindWord(kind: string): string {
-  return kind.endsWith("KubernetesNetworkPolicy") || kind === "KubernetesNetworkPolicy" ? "Kubernetes" : "";
-}
-
-function arrows(pair: PairOfRates, unit: string): readonly string[] {
-  return [`${rate(pair.in)}${unit} ↓`, `${rate(pair.out)}${unit} ↑`];
-}
-
-function Metric({ label, values }: { label: string; values: readonly string[] }): VNode {
-  return <p class="metric"><span>{label}</span>{values.map((value, index) => <span key={index} class={label === "Namespace" || label.includes("Endpoints") ? "fact" : index ? "out" : "in"}>{value}</span>)}</p>;
-}
-
-function TrafficMetric({ label, traffic: { packets, bytes } }: { label: string; traffic: Traffic }): VNode {
-  return <><Metric label={label} values={arrows(packets, " pkt")} /><Metric label="" values={arrows(bytes, " B")} /></>;
-}
-
-function BoardList({ data, fits, going }: { data: BoardAnswer; fits: (tile: Tile) => boolean; going: Going }): VNode {
-  return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Policies as a list">
-      <table class="list">
-        <thead><tr>{["Tier", "Policy", "Namespace", "Kind", "Endpoints", "Connections/s", "Allowed pkt/s", "Denied pkt/s", "Passed pkt/s"].map((each) => <th scope="col" key={each}>{each}</th>)}</tr></thead>
-        <tbody>
-          {data.tiers.flatMap((tier) => tier.policies.filter(fits).map((tile) => (
-            <tr key={tile.id}>
-              <td>{tier.name}</td>
-              <td>{tile.staged ? <span class="badge">STAGED</span> : null} <button class="link" onClick={() => going.go("policy", { id: tile.id })}>{tile.name}</button></td>
-              <td>{tile.namespace ?? "global"}</td><td>{tile.kind}</td><td>{tile.endpoints ?? "n/a"}</td>
-              <td>{rate(total(tile.rates.connections))}</td><td>{rate(total(tile.rates.allowed.packets))}</td><td>{rate(total(tile.rates.denied.packets))}</td><td>{rate(total(tile.rates.passed.packets))}</td>
-            </tr>
-          )))}
-        </tbody>
-      </table>
-    </div>
-  );
+function rateless(order: number): string {
+  return Number.isInteger(order) ? order.toLocaleString("en-US") : String(order);
 }

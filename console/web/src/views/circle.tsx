@@ -1,82 +1,113 @@
 /** The circle with its pointer and keyboard: what is pointed at, selected, zoomed into.
  *
- * It is drawn in layers: pointing repaints only what is lit, while the browser keeps the thousands of other shapes. */
+ * It is drawn in layers. Pointing draws only what is lit and the words beside the pointer again, while the browser keeps
+ * everything else; what lies under the pointer is computed from the layout, so that no shape needs a listener. */
 
 import type { VNode } from "preact";
-import { useMemo, useRef, useState } from "preact/hooks";
-import { flowTitle, nameKey, STATUSES } from "../domain/flow";
-import { palette } from "../domain/palette";
+import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import type { Frame, Point } from "../domain/circle";
+import { frame as frameOf, hit } from "../domain/circle";
+import { nameKey, STATUSES } from "../domain/flow";
+import { rate } from "../domain/format";
+import { placeLabels } from "../domain/labels";
 import type { Chord, Rings, Selection } from "../domain/rings";
-import { isEmpty, NOTHING, selects } from "../domain/rings";
-import { statusFill, statusPatterns } from "../marks/patterns";
-import type { Looks } from "../marks/rings";
-import { chordMarks, flowRing, labelMarks, outline, segmentRings } from "../marks/rings";
-import { useMove } from "./hooks";
-import type { Mode } from "./flows";
+import { belongs, isEmpty, NOTHING } from "../domain/rings";
+import { statusPatterns, statusSwatch } from "../marks/patterns";
+import { chordMarks, ends, flowRing, labelMarks, outline, segmentRings } from "../marks/rings";
+import type { Watched } from "./hooks";
+import { useMove, useSize, useWatched } from "./hooks";
+import { useKeyboard } from "./keyboard";
+import type { Colours, Mode } from "./looks";
 
-const SIZE = 760;
-const BOX = `${-SIZE / 2} ${-SIZE / 2} ${SIZE} ${SIZE}`;
-const GREY = "var(--ring)";
-type Level = "namespace" | "name" | "flow";
+/** What is pointed at, and where; `at` is null for the keyboard. */
+export interface Hover {
+  readonly selection: Selection;
+  readonly at: Point | null;
+}
+
+const PATTERNS = statusPatterns();
+
+export const NO_HOVER: Hover = { selection: NOTHING, at: null };
 
 interface Props {
   readonly rings: Rings;
   readonly mode: Mode;
+  readonly colours: Colours;
   readonly selection: Selection;
   readonly zoom: Selection;
-  readonly hover: Selection;
+  readonly hover: Watched<Hover>;
   readonly labels: boolean;
-  readonly onHover: (hover: Selection) => void;
+  readonly rangeS: number;
   readonly onSelect: (selection: Selection) => void;
   readonly onZoom: (selection: Selection) => void;
 }
 
-export function Circle({ rings: target, mode, selection, zoom, hover, labels, onHover, onSelect, onZoom }: Props): VNode {
+export function Circle({ rings: target, mode, colours, selection, zoom, hover, labels, rangeS, onSelect, onZoom }: Props): VNode {
+  const [ref, size] = useSize<HTMLDivElement>();
+  const frame = useMemo(() => frameOf(size.width, size.height, labels), [size, labels]);
   const rings = useMove(target);
-  const looks = useMemo(() => looksOf(target, mode), [target, mode]);
-  const chosen = useMemo(() => rings.chords.filter((chord) => selects(selection, chord.flow) && selects(zoom, chord.flow)), [rings, selection, zoom]);
-  const base = useMemo(() => chordMarks([...chosen].sort(broadFirst), looks, SIZE), [chosen, looks]);
-  const frame = useMemo(() => [...flowRing(rings, SIZE), ...segmentRings(rings, looks, SIZE)], [rings, looks]);
-  const writing = useMemo(() => (labels ? labelMarks(mode === "namespaces" && isEmpty(zoom) ? rings.namespaces : rings.names, SIZE) : []), [rings, labels, mode, zoom]);
-  const lit = useMemo(() => (isEmpty(hover) ? [] : chordMarks(rings.chords.filter((chord) => selects(hover, chord.flow) && selects(zoom, chord.flow)), looks, SIZE)), [hover, rings, looks, zoom]);
-  const keyboard = useKeyboard(target, selection, onHover, onSelect, onZoom);
+  const level = mode === "namespaces" && isEmpty(zoom) ? "namespace" : "name";
+  const drawn = useMemo(
+    () => rings.chords.filter((chord) => belongs(selection, chord) && belongs(zoom, chord)).sort(broadFirst),
+    [rings, selection, zoom],
+  );
+  const base = useMemo(() => chordMarks(drawn, colours, frame, rings.chords.length), [rings, drawn, colours, frame]);
+  const inner = useMemo(() => <g key="flows">{flowRing(rings, frame)}</g>, [rings, frame]);
+  const outer = useMemo(() => <g key="segments">{segmentRings(rings, colours, frame)}</g>, [rings, colours, frame]);
+  const writing = useMemo(
+    () => (labels ? labelMarks(placeLabels(level === "namespace" ? target.namespaces : target.names, frame), level) : []),
+    [target, labels, level, frame],
+  );
+  // Where the circle stands, read once while the pointer is over it: reading it at each move would force a layout.
+  const place = useRef<DOMRect | null>(null);
+  useLayoutEffect(() => { place.current = null; }, [size]);
+  const keyboard = useKeyboard(target, selection, (next) => hover.set({ selection: next, at: null }), onSelect, onZoom);
 
-  const pick = (event: Event): Selection | null => {
-    const target = event.target instanceof Element ? event.target.closest("[data-level]") : null;
-    const level = target?.getAttribute("data-level") as Level | undefined;
-    const key = target?.getAttribute("data-key");
-    return level && key ? selectionOf(rings, level, key) : null;
+  const under = (event: MouseEvent & { readonly currentTarget: HTMLElement }): { selection: Selection | null; at: Point } => {
+    const box = (place.current ??= event.currentTarget.getBoundingClientRect());
+    const at = { x: event.clientX - box.left - box.width / 2, y: event.clientY - box.top - box.height / 2 };
+    const label = event.target instanceof Element ? event.target.closest("[data-key]") : null;
+    if (label !== null) return { selection: segment(label.getAttribute("data-level") === "name", label.getAttribute("data-key") ?? ""), at };
+    const found = hit(rings, drawn, frame, at);
+    return { selection: found === null ? null : found.level === "flow" ? flow(found.chord) : segment(found.level === "name", found.key), at };
   };
-  const shown = isEmpty(hover) ? selection : hover;
+  const box = `${-frame.width / 2} ${-frame.height / 2} ${frame.width} ${frame.height}`;
   return (
     <>
       <div
-        ref={keyboard.ref}
-        class={`circle ${isEmpty(hover) ? "" : "pointing"}`}
+        ref={ref}
+        class="circle"
         tabIndex={0}
         role="application"
-        aria-label="Flows as three rings. Left and right move along a ring, up and down between rings, Enter selects, plus zooms in, Escape clears. The table has the same content."
-        onPointerOver={(event) => onHover(pick(event) ?? NOTHING)}
-        onPointerLeave={() => onHover(NOTHING)}
+        aria-label="Flows as three rings. Left and right move along a ring, up and down between rings, Enter selects, plus zooms in, minus zooms out, Escape clears. The table has the same content."
+        onPointerMove={(event) => {
+          const { selection: found, at } = under(event);
+          event.currentTarget.classList.toggle("over", found !== null);
+          hover.set(found === null ? NO_HOVER : same(hover.get().selection, found) ? { ...hover.get(), at } : { selection: found, at });
+        }}
+        onPointerEnter={() => { place.current = null; }}
+        onPointerDown={() => { place.current = null; }}
+        onPointerLeave={() => { place.current = null; hover.set(NO_HOVER); }}
         onClick={(event) => {
-          const picked = pick(event);
-          onSelect(picked === null ? NOTHING : { ...picked, status: selection.status });
+          const { selection: found } = under(event);
+          onSelect(found === null ? NOTHING : { ...found, status: selection.status });
         }}
         onDblClick={(event) => {
-          const picked = pick(event);
-          if (picked !== null) onZoom(picked);
+          const { selection: found } = under(event);
+          if (found !== null) onZoom(found);
         }}
         onKeyDown={keyboard.onKeyDown}
-        onBlur={() => onHover(NOTHING)}
+        onBlur={() => hover.set(NO_HOVER)}
       >
-        <svg class="layer steady chords" viewBox={BOX} aria-hidden="true">{statusPatterns()}{base}</svg>
-        <svg class="layer lit" viewBox={BOX} aria-hidden="true">{lit}</svg>
-        <svg class="layer steady rings" viewBox={BOX} aria-hidden="true">{frame}</svg>
-        <svg class="layer" viewBox={BOX} aria-hidden="true">
-          {rings.names.filter((each) => each.key === shown.name).map((each) => outline(each, "name", SIZE))}
-          {shown.name === "" ? rings.namespaces.filter((each) => each.key === shown.namespace).map((each) => outline(each, "namespace", SIZE)) : null}
-          <g class="labels">{writing}</g>
-        </svg>
+        {size.width === 0 ? null : (
+          <>
+            <Lit rings={rings} hover={hover} selection={selection} zoom={zoom} colours={colours} frame={frame} box={box} />
+            <svg class="layer chords" viewBox={box} aria-hidden="true" data-chords={drawn.length}>{PATTERNS}{base}</svg>
+            <svg class="layer rings" viewBox={box} aria-hidden="true">{inner}{outer}</svg>
+            <svg class="layer labels" viewBox={box} aria-hidden="true">{writing}</svg>
+            <Tip rings={rings} hover={hover} frame={frame} rangeS={rangeS} />
+          </>
+        )}
       </div>
       <p class="visually-hidden" aria-live="polite">{keyboard.spoken}</p>
     </>
@@ -87,68 +118,76 @@ function broadFirst(a: Chord, b: Chord): number {
   return b.source.end - b.source.start - (a.source.end - a.source.start);
 }
 
-function looksOf(rings: Rings, mode: Mode): Looks {
-  const spaces = palette(rings.namespaces.map((each) => each.key));
-  const names = palette(rings.names.map((each) => each.key));
-  return {
-    chord: ({ flow }) =>
-      mode === "status" ? statusFill(flow.status) : mode === "names" ? names(nameKey(flow.source)) : spaces(flow.source.namespace),
-    namespace: (each) => (mode === "namespaces" ? spaces(each.key) : GREY),
-    name: (each) => (mode === "names" ? names(each.key) : GREY),
-  };
+function segment(isName: boolean, key: string): Selection {
+  return isName ? { ...NOTHING, namespace: key.slice(0, key.indexOf(":")), name: key } : { ...NOTHING, namespace: key };
 }
 
-function selectionOf(rings: Rings, level: Level, key: string): Selection | null {
-  if (level === "namespace") return { ...NOTHING, namespace: key };
-  if (level === "name") return { ...NOTHING, namespace: key.slice(0, key.indexOf(":")), name: key };
-  const chord = rings.chords.find((each) => each.key === key);
-  if (chord === undefined) return null;
-  const { source } = chord.flow;
-  return { ...NOTHING, namespace: source.namespace, name: nameKey(source), flow: key };
+function flow(chord: Chord): Selection {
+  return { ...NOTHING, namespace: chord.flow.source.namespace, name: nameKey(chord.flow.source), flow: chord.key };
 }
 
-interface Keyboard {
-  readonly ref: { current: HTMLDivElement | null };
-  readonly spoken: string;
-  readonly onKeyDown: (event: KeyboardEvent) => void;
+function same(a: Selection, b: Selection): boolean {
+  return a.namespace === b.namespace && a.name === b.name && a.flow === b.flow;
 }
 
-const LEVELS: readonly Level[] = ["namespace", "name", "flow"];
+interface LitProps {
+  readonly rings: Rings;
+  readonly hover: Watched<Hover>;
+  readonly selection: Selection;
+  readonly zoom: Selection;
+  readonly colours: Colours;
+  readonly frame: Frame;
+  readonly box: string;
+}
 
-function useKeyboard(rings: Rings, selection: Selection, onHover: Props["onHover"], onSelect: Props["onSelect"], onZoom: Props["onZoom"]): Keyboard {
-  const ref = useRef<HTMLDivElement | null>(null);
-  const [at, setAt] = useState<{ level: Level; index: number }>({ level: "namespace", index: -1 });
-  const [spoken, setSpoken] = useState("");
-  const list = (level: Level): readonly { key: string }[] =>
-    level === "namespace" ? rings.namespaces : level === "name" ? rings.names : rings.chords;
-  const stand = (level: Level, index: number): void => {
-    const items = list(level);
-    const place = ((index % items.length) + items.length) % items.length;
-    const item = items[place];
-    if (item === undefined) return;
-    setAt({ level, index: place });
-    onHover(selectionOf(rings, level, item.key) ?? NOTHING);
-    const chord = rings.chords.find((each) => each.key === item.key);
-    setSpoken(level === "flow" && chord ? `${flowTitle(chord.flow)}, ${STATUSES[chord.flow.status].label}` : `${level} ${item.key}`);
-  };
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const turn = LEVELS.indexOf(at.level);
-    const item = list(at.level)[at.index];
-    const here = item === undefined ? null : selectionOf(rings, at.level, item.key);
-    const acts: Record<string, () => void> = {
-      ArrowRight: () => stand(at.level, at.index + 1),
-      ArrowLeft: () => stand(at.level, at.index - 1),
-      ArrowDown: () => stand(LEVELS[Math.min(2, turn + 1)] ?? at.level, Math.max(0, at.index)),
-      ArrowUp: () => stand(LEVELS[Math.max(0, turn - 1)] ?? at.level, Math.max(0, at.index)),
-      Enter: () => here && onSelect({ ...here, status: selection.status }),
-      "+": () => here && onZoom(here),
-      "=": () => here && onZoom(here),
-      Escape: () => (onHover(NOTHING), onSelect(NOTHING)),
-    };
-    const act = acts[event.key];
-    if (act === undefined) return;
-    event.preventDefault();
-    act();
-  };
-  return { ref, spoken, onKeyDown };
+/** What is pointed at, drawn over the dimmed rest, and the outline of what is pointed at or chosen. */
+function Lit({ rings, hover, selection, zoom, colours, frame, box }: LitProps): VNode {
+  const { selection: pointed } = useWatched(hover);
+  const on = !isEmpty(pointed);
+  const shown = on ? pointed : selection;
+  const marks = useMemo(
+    () => (on ? chordMarks(rings.chords.filter((chord) => belongs(pointed, chord) && belongs(zoom, chord)), colours, frame, rings.chords.length) : []),
+    [on, pointed, rings, zoom, colours, frame],
+  );
+  const chosen = shown.flow === "" ? undefined : rings.chords.find((chord) => chord.key === shown.flow);
+  return (
+    <>
+      <svg class={`layer lit ${on ? "on" : ""}`} viewBox={box} aria-hidden="true">{marks}</svg>
+      <svg class="layer outlines" viewBox={box} aria-hidden="true">
+        {chosen === undefined ? null : ends(chosen, frame)}
+        {chosen === undefined && shown.name !== "" ? rings.names.filter((each) => each.key === shown.name).map((each) => outline(each, "name", frame)) : null}
+        {shown.name === "" ? rings.namespaces.filter((each) => each.key === shown.namespace).map((each) => outline(each, "namespace", frame)) : null}
+      </svg>
+    </>
+  );
+}
+
+interface TipProps {
+  readonly rings: Rings;
+  readonly hover: Watched<Hover>;
+  readonly frame: Frame;
+  readonly rangeS: number;
+}
+
+/** What is pointed at in words; the drop-downs say the same for those who can't see it. */
+function Tip({ rings, hover, frame, rangeS }: TipProps): VNode | null {
+  const { selection, at } = useWatched(hover);
+  const flows = useMemo(() => rings.chords.filter((chord) => belongs(selection, chord)).map((chord) => chord.flow), [rings, selection]);
+  const first = flows[0];
+  if (at === null || isEmpty(selection) || first === undefined) return null;
+  const sum = (of: "connections" | "packets" | "bytes"): string => rate(flows.reduce((total, each) => total + each[of], 0) / rangeS);
+  const left = at.x > 0 ? at.x + frame.width / 2 - 272 : at.x + frame.width / 2 + 16;
+  const top = Math.max(4, Math.min(frame.height - 96, at.y + frame.height / 2 - 20));
+  return (
+    <div class="tip" aria-hidden="true" style={{ transform: `translate(${Math.round(left)}px, ${Math.round(top)}px)` }}>
+      {selection.flow !== "" ? (
+        <>
+          <strong>{statusSwatch(first.status)} {STATUSES[first.status].label}</strong>
+          <span>{nameKey(first.source)}</span>
+          <span>→ {nameKey(first.dest)} {first.proto}{first.dest_port === null ? "" : `/${first.dest_port}`}</span>
+        </>
+      ) : <strong>{selection.name || (selection.namespace === "-" ? "- (no namespace)" : selection.namespace)}</strong>}
+      <span class="soft">{selection.flow === "" ? `${flows.length} flow${flows.length === 1 ? "" : "s"} · ` : ""}{sum("connections")} conn/s · {sum("packets")} pkt/s · {sum("bytes")} B/s</span>
+    </div>
+  );
 }

@@ -1,22 +1,13 @@
 /** The top filter bar: one line when folded; types, labels, range and conditions when open. */
 
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Filter } from "../domain/address";
-import { NO_FILTER, PRESETS, summary, TYPE_LABELS, TYPES } from "../domain/address";
-
-const FIELDS: readonly (readonly [string, string])[] = [
-  ["namespace", "Namespace, either end"],
-  ["source_namespace", "Source namespace"],
-  ["dest_namespace", "Destination namespace"],
-  ["source_name_aggr", "Source name"],
-  ["dest_name_aggr", "Destination name"],
-  ["dest_port", "Destination port"],
-  ["action", "Action"],
-  ["proto", "Protocol"],
-  ["reporter", "Reporter"],
-  ["evidence", "Evidence"],
-];
+import { NO_FILTER, summary, TYPE_LABELS, TYPES } from "../domain/address";
+import { icon } from "../marks/icons";
+import { Conditions } from "./conditions";
+import { Labels } from "./labels";
+import { TimeRange } from "./timerange";
 
 interface Props {
   readonly filter: Filter;
@@ -25,65 +16,39 @@ interface Props {
 
 export function FilterBar({ filter, onFilter }: Props): VNode {
   const [open, setOpen] = useState(false);
+  const toggle = useRef<HTMLButtonElement>(null);
   const same = JSON.stringify(filter) === JSON.stringify(NO_FILTER);
+  const close = (): void => {
+    setOpen(false);
+    toggle.current?.focus();
+  };
   return (
-    <section class="filterbar" aria-label="Filter">
+    <section class="filterbar" aria-label="Filter" onKeyDown={(event) => event.key === "Escape" && open && close()}>
       <div class="filterline">
-        <button class="summary" aria-expanded={open} aria-controls="filter-form" onClick={() => setOpen(!open)}>
+        <button ref={toggle} class="summary" aria-expanded={open} aria-controls="filter-form" onClick={() => setOpen(!open)} title={summary(filter)}>
           <span>{summary(filter)}</span>
-          <span aria-hidden="true">▾</span>
+          {icon("down", 16)}
         </button>
-        <button class="solid" disabled={same} onClick={() => onFilter(NO_FILTER)} aria-label="Clear the filter">✕</button>
+        <button class="solid" disabled={same} onClick={() => onFilter(NO_FILTER)} aria-label="Clear the filter" title="Clear the filter">{icon("close", 16)}</button>
       </div>
-      {open ? <Form filter={filter} onFilter={(next) => (onFilter(next), setOpen(false))} /> : null}
+      {open ? <Form filter={filter} onFilter={(next) => (onFilter(next), close())} /> : null}
     </section>
   );
 }
 
 function Form({ filter, onFilter }: Props): VNode {
   const [draft, setDraft] = useState(filter);
-  const [field, setField] = useState("namespace");
-  const [value, setValue] = useState("");
-  const absolute = draft.from > 0;
-  const added = (): Filter =>
-    value === "" ? draft : { ...draft, conditions: [...draft.conditions, { field, value, exclude: false }] };
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => form.current?.querySelector("input")?.focus(), []);
   return (
-    <form id="filter-form" class="filterform" onSubmit={(event) => (event.preventDefault(), onFilter(added()))}>
-      <Types legend="Source type" chosen={draft.sourceTypes} onChosen={(sourceTypes) => setDraft({ ...draft, sourceTypes })} />
-      <Labels legend="Source labels" labels={draft.sourceLabels} onLabels={(sourceLabels) => setDraft({ ...draft, sourceLabels })} />
-      <Types legend="Destination type" chosen={draft.destTypes} onChosen={(destTypes) => setDraft({ ...draft, destTypes })} />
-      <Labels legend="Destination labels" labels={draft.destLabels} onLabels={(destLabels) => setDraft({ ...draft, destLabels })} />
-      <fieldset>
-        <legend>Time range</legend>
-        <div class="row" role="group" aria-label="Presets">
-          {PRESETS.map(([label, seconds]) => (
-            <button type="button" key={label} aria-pressed={draft.from === -seconds && draft.to === 0} onClick={() => setDraft({ ...draft, from: -seconds, to: 0 })}>{label}</button>
-          ))}
-        </div>
-        <div class="row">
-          <label>From <input type="datetime-local" step="1" value={absolute ? local(draft.from) : ""} onChange={(event) => setDraft({ ...draft, from: seconds(event.currentTarget.value) ?? -900 })} /></label>
-          <label>To <input type="datetime-local" step="1" value={draft.to > 0 ? local(draft.to) : ""} onChange={(event) => setDraft({ ...draft, to: seconds(event.currentTarget.value) ?? 0 })} /></label>
-        </div>
-      </fieldset>
-      <fieldset>
-        <legend>Namespaces, names, ports, action</legend>
-        <ul class="chips">
-          {draft.conditions.map((each, index) => (
-            <li key={`${each.field}:${each.value}`}>
-              {each.exclude ? "not " : ""}{each.field}: {each.value}
-              <button type="button" aria-label={`Remove ${each.field} ${each.value}`} onClick={() => setDraft({ ...draft, conditions: draft.conditions.filter((_, other) => other !== index) })}>✕</button>
-            </li>
-          ))}
-        </ul>
-        <div class="row">
-          <select aria-label="Field" value={field} onChange={(event) => setField(event.currentTarget.value)}>
-            {FIELDS.map(([name, label]) => <option key={name} value={name}>{label}</option>)}
-          </select>
-          <input aria-label="Value" value={value} onInput={(event) => setValue(event.currentTarget.value)} placeholder="value, or prefix*" />
-          <button type="button" disabled={value === ""} onClick={() => (setDraft(added()), setValue(""))}>Add</button>
-        </div>
-      </fieldset>
-      <div class="row">
+    <form id="filter-form" ref={form} class="filterform" onSubmit={(event) => (event.preventDefault(), onFilter(draft))}>
+      <Types legend="Source type" chosen={draft.sourceTypes} onChosen={(sourceTypes) => setDraft((last) => ({ ...last, sourceTypes }))} />
+      <Labels legend="Source labels" field="source_labels.labels" filter={draft} labels={draft.sourceLabels} match={draft.sourceMatch} onLabels={(sourceLabels, sourceMatch) => setDraft((last) => ({ ...last, sourceLabels, sourceMatch }))} />
+      <Types legend="Destination type" chosen={draft.destTypes} onChosen={(destTypes) => setDraft((last) => ({ ...last, destTypes }))} />
+      <Labels legend="Destination labels" field="dest_labels.labels" filter={draft} labels={draft.destLabels} match={draft.destMatch} onLabels={(destLabels, destMatch) => setDraft((last) => ({ ...last, destLabels, destMatch }))} />
+      <TimeRange from={draft.from} to={draft.to} onRange={(from, to) => setDraft((last) => ({ ...last, from, to }))} />
+      <Conditions filter={draft} onConditions={(conditions) => setDraft((last) => ({ ...last, conditions }))} />
+      <div class="row actions">
         <button class="solid" type="submit">Filter</button>
         <button type="button" onClick={() => onFilter(NO_FILTER)}>Clear</button>
       </div>
@@ -105,42 +70,4 @@ function Types({ legend, chosen, onChosen }: { legend: string; chosen: readonly 
       ))}
     </fieldset>
   );
-}
-
-function Labels({ legend, labels, onLabels }: { legend: string; labels: readonly string[]; onLabels: (labels: readonly string[]) => void }): VNode {
-  const [text, setText] = useState("");
-  const add = (): void => {
-    if (text.trim() !== "") onLabels([...labels, asSelector(text.trim())]);
-    setText("");
-  };
-  return (
-    <fieldset>
-      <legend>{legend} (all must match)</legend>
-      <ul class="chips">
-        {labels.map((label) => (
-          <li key={label}>{label}<button type="button" aria-label={`Remove ${label}`} onClick={() => onLabels(labels.filter((each) => each !== label))}>✕</button></li>
-        ))}
-      </ul>
-      <div class="row">
-        <input aria-label={`${legend}: selector`} placeholder={'key=value, or a selector: has(app)'} value={text} onInput={(event) => setText(event.currentTarget.value)} onBlur={add} onKeyDown={(event) => event.key === "Enter" && (event.preventDefault(), add())} />
-        <button type="button" onClick={add}>+ Add label selector</button>
-      </div>
-    </fieldset>
-  );
-}
-
-function local(unixS: number): string {
-  const at = new Date(unixS * 1000);
-  return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
-}
-
-function seconds(text: string): number | null {
-  const at = new Date(text).getTime();
-  return Number.isNaN(at) ? null : Math.floor(at / 1000);
-}
-
-/** `key=value` as a selector; anything else is one already. */
-function asSelector(text: string): string {
-  const plain = /^([\w./-]+)=([\w.-]*)$/.exec(text);
-  return plain === null ? text : `${plain[1]} == "${plain[2]}"`;
 }

@@ -2,70 +2,96 @@
 
 import type { VNode } from "preact";
 import type { ExplainAnswer, HitAnswer } from "../api/client";
-import type { Condition } from "../domain/address";
 import { filterQuery } from "../domain/address";
-import type { Flow } from "../domain/flow";
-import { flowTitle, STATUSES } from "../domain/flow";
+import type { End, Flow } from "../domain/flow";
+import { conditionsOf, flowKey, STATUSES } from "../domain/flow";
+import { count, rate } from "../domain/format";
+import { icon } from "../marks/icons";
 import { statusSwatch } from "../marks/patterns";
 import { useAnswer } from "./hooks";
 import type { Going } from "./place";
 import { Fault, Loading } from "./states";
 
-/** The conditions on flow logs that a flow of the drawing stands for. */
-export function conditionsOf(flow: Flow): readonly Condition[] {
-  const all: [string, string | number | null][] = [
-    ["source_namespace", flow.source.namespace],
-    ["source_name_aggr", flow.source.name],
-    ["dest_namespace", flow.dest.namespace],
-    ["dest_name_aggr", flow.dest.name],
-    ["proto", flow.proto],
-    ["dest_port", flow.dest_port],
-  ];
-  return all.flatMap(([field, value]) => (value === null ? [] : [{ field, value: String(value), exclude: false }]));
+interface Props {
+  readonly flow: Flow;
+  readonly rangeS: number;
+  readonly going: Going;
+  readonly onClose: () => void;
 }
 
-export function FlowDetail({ flow, going }: { flow: Flow; going: Going }): VNode {
+export function FlowDetail({ flow, rangeS, going, onClose }: Props): VNode {
   const filter = { ...going.place.filter, conditions: [...going.place.filter.conditions, ...conditionsOf(flow)] };
   const answer = useAnswer<ExplainAnswer>("explain", filterQuery(filter).toString(), going.tick);
   return (
-    <section class="detail" aria-label="Policies that judged the flow">
-      <h2>{flowTitle(flow)}</h2>
-      <p>{statusSwatch(flow.status)} <strong>{STATUSES[flow.status].label}.</strong> {STATUSES[flow.status].about}</p>
+    <section class="card detail" aria-label="Policies that judged the flow">
+      <header>
+        <h2>{statusSwatch(flow.status)} {STATUSES[flow.status].label}</h2>
+        <button class="tool small" aria-label="Close the flow" title="Close" onClick={onClose}>{icon("close", 14)}</button>
+      </header>
+      <div class="ends">
+        <EndName end={flow.source} label="From" />
+        <span class="to" aria-hidden="true">→</span>
+        <EndName end={flow.dest} label="To" />
+      </div>
+      <p class="soft facts-line">{flow.proto}{flow.dest_port === null ? "" : `/${flow.dest_port}`}{flow.service === null ? "" : ` · Service ${flow.service}`} · {count(flow.connections)} connections ({rate(flow.connections / rangeS)}/s) · {count(flow.packets)} packets · {rate(flow.bytes)}B</p>
       {answer.error ? <Fault error={answer.error} /> : null}
-      {answer.data === null ? <Loading what="verdicts" /> : (
-        <>
-          <p>{answer.data.words}</p>
-          {answer.data.sides.map((side) => (
-            <div key={`${side.reporter}${side.action}${side.evidence}`}>
-              <h3>{side.direction === "egress" ? "Leaving the source" : "Reaching the destination"}: {side.action}, {side.evidence}{side.derived ? " (concluded from the source's report)" : ""}</h3>
-              <Hits hits={side.hits} going={going} />
-              {side.pending.some((hit) => hit.staged) ? <><h4>Were staged policies enforced</h4><Hits hits={side.pending} going={going} /></> : null}
-            </div>
-          ))}
-          <p>{answer.data.policies} {answer.data.policies === 1 ? "policy" : "policies"} judged this flow.</p>
-        </>
-      )}
+      {answer.data === null ? <Loading what="verdicts" /> : <Verdicts answer={answer.data} going={going} />}
       <div class="row">
-        <button onClick={() => going.go("logs", {}, filter)}>Flow logs of this flow</button>
-        <button onClick={() => going.go("board", { path: pathOf(answer.data) })} disabled={pathOf(answer.data) === ""}>Follow it across the board</button>
+        <button onClick={() => going.go("board", { follow: flowKey(flow) })} disabled={answer.data === null || answer.data.sides.length === 0}>{icon("path", 16)} Follow it across the board</button>
+        <button onClick={() => going.go("logs", {}, filter)}>{icon("list", 16)} Flow logs of this flow</button>
       </div>
     </section>
   );
 }
 
-function pathOf(answer: ExplainAnswer | null): string {
-  const hits = answer?.sides.flatMap((side) => side.hits) ?? [];
-  return hits.flatMap((hit) => (hit.id === null ? [] : `${hit.id}~${hit.action}`)).join(" ");
+function EndName({ end, label }: { end: End; label: string }): VNode {
+  return (
+    <span class="end">
+      <span class="visually-hidden">{label} </span>
+      <span class="soft">{end.namespace === "-" ? "no namespace" : end.namespace}</span>
+      <strong>{end.name}</strong>
+    </span>
+  );
+}
+
+function Verdicts({ answer, going }: { answer: ExplainAnswer; going: Going }): VNode {
+  return (
+    <>
+      <p class="words">{answer.words}</p>
+      {answer.sides.map((side) => (
+        <div class="verdict" key={`${side.reporter}${side.action}${side.evidence}`}>
+          <h3>
+            {side.direction === "egress" ? "Leaving the source" : "Reaching the destination"}
+            <span class={`chip action-${side.action}`}>{side.action}</span>
+            <span class={`chip evidence-${side.evidence}`}>{side.evidence}</span>
+          </h3>
+          {side.derived ? <p class="soft">Concluded from the source's report: no packet arrived.</p> : null}
+          <Hits hits={side.hits} going={going} />
+          {side.pending.some((hit) => hit.staged) ? (
+            <details>
+              <summary>Were staged policies enforced: {side.pending.at(-1)?.action}</summary>
+              <Hits hits={side.pending} going={going} />
+            </details>
+          ) : null}
+        </div>
+      ))}
+      <p class="soft">{answer.policies} {answer.policies === 1 ? "policy" : "policies"} judged this flow.</p>
+    </>
+  );
 }
 
 function Hits({ hits, going }: { hits: readonly HitAnswer[]; going: Going }): VNode {
   return (
     <ol class="hits">
       {hits.map((hit) => (
-        <li key={`${hit.tier}${hit.policy}${hit.rule_index}`} class={`action-${hit.action}`}>
-          <strong>{hit.action}</strong> by{" "}
-          {hit.id === null ? <code>{hit.policy}</code> : <button class="link" onClick={() => going.go("policy", { id: hit.id ?? "" })}>{hit.policy}</button>}
-          {hit.staged ? <span class="badge">STAGED</span> : null} in tier {hit.tier}: {hit.words}
+        <li key={`${hit.tier}${hit.policy}${hit.rule_index}`} class={`hit action-${hit.action}`}>
+          <span class="tiername">{hit.tier === "__PROFILE__" ? "profile" : hit.tier}</span>
+          <span>
+            <strong>{hit.action}</strong> by{" "}
+            {hit.id === null ? <code>{hit.policy}</code> : <button class="link" onClick={() => going.go("policy", { id: hit.id ?? "" })}>{hit.policy}</button>}
+            {hit.staged ? <span class="badge">STAGED</span> : null}
+            <span class="soft"> {hit.words}</span>
+          </span>
         </li>
       ))}
     </ol>

@@ -1,9 +1,10 @@
-/** What the views share: an answer with its states, the size of an element, a movement between two layouts. */
+/** What the views share: an answer with its states, an element's size, a value watched by few, a movement of the rings. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "../api/client";
 import type { Rings } from "../domain/rings";
 import { between } from "../domain/rings";
+import { MOST_SHAPES } from "../marks/rings";
 
 export interface Answer<T> {
   readonly data: T | null;
@@ -32,17 +33,67 @@ export function useAnswer<T>(path: string | null, query: string, tick: number): 
   return path === null ? { data: null, error: null, loading: false } : answer;
 }
 
-const MOVE_MS = 450;
-/** Above this many flows a layout is drawn at once: moving it would cost more than it tells. */
-const MOST_MOVED = 300;
+/** The size of an element in whole pixels, 0 by 0 before it stands on the page. */
+export function useSize<E extends HTMLElement>(): readonly [{ current: E | null }, { readonly width: number; readonly height: number }] {
+  const ref = useRef<E | null>(null);
+  const [size, setSize] = useState({ width: 0, height: 0 });
+  useLayoutEffect(() => {
+    const element = ref.current;
+    if (element === null) return;
+    const read = (): void => {
+      const [width, height] = [element.clientWidth, element.clientHeight];
+      setSize((last) => (last.width === width && last.height === height ? last : { width, height }));
+    };
+    read();
+    const observer = new ResizeObserver(read);
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  return [ref, size];
+}
 
-/** The layout to draw now on the way to `target`; readers who ask for less motion get it at once. */
+/** A value that changes often: only what watches it is drawn again, never the whole view. */
+export class Watched<T> {
+  private readonly watchers = new Set<() => void>();
+
+  constructor(private held: T) {}
+
+  get(): T {
+    return this.held;
+  }
+
+  set(next: T): void {
+    if (next === this.held) return;
+    this.held = next;
+    for (const each of this.watchers) each();
+  }
+
+  watch(watcher: () => void): () => void {
+    this.watchers.add(watcher);
+    return () => this.watchers.delete(watcher);
+  }
+}
+
+export function useWatched<T>(watched: Watched<T>): T {
+  const [value, setValue] = useState(watched.get());
+  useEffect(() => {
+    const read = (): void => setValue(() => watched.get());
+    read();
+    return watched.watch(read);
+  }, [watched]);
+  return value;
+}
+
+const MOVE_MS = 450;
+
+/** The layout to draw now on the way to `target`. Readers who ask for less motion get it at once, and so does everyone
+ * above the number of flows whose movement would cost more than it tells. */
 export function useMove(target: Rings): Rings {
   const [drawn, setDrawn] = useState(target);
   const shown = useRef(target);
+  const still = target.chords.length > MOST_SHAPES || matchMedia("(prefers-reduced-motion: reduce)").matches;
   useEffect(() => {
     const from = shown.current;
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches || target.chords.length > MOST_MOVED;
     if (still || from === target) {
       shown.current = target;
       setDrawn(target);
@@ -51,13 +102,13 @@ export function useMove(target: Rings): Rings {
     const began = performance.now();
     let frame = 0;
     const step = (now: number): void => {
-      const t = Math.min(1, (now - began) / MOVE_MS);
+      const t = Math.max(0, Math.min(1, (now - began) / MOVE_MS));
       shown.current = t === 1 ? target : between(from, target, 1 - (1 - t) ** 3);
       setDrawn(shown.current);
       if (t < 1) frame = requestAnimationFrame(step);
     };
     frame = requestAnimationFrame(step);
     return () => cancelAnimationFrame(frame);
-  }, [target]);
-  return drawn;
+  }, [target, still]);
+  return still ? target : drawn;
 }

@@ -5,18 +5,18 @@ import type { ApiError } from "../api/client";
 import { span } from "../domain/format";
 
 export function Loading({ what }: { what: string }): VNode {
-  return <p class="state" role="status">Loading {what} …</p>;
+  return <p class="state loading" role="status"><span class="spinner" aria-hidden="true" /> Loading {what} …</p>;
 }
 
 export function Empty({ children }: { children: ComponentChildren }): VNode {
-  return <div class="state" role="status">{children}</div>;
+  return <div class="state empty" role="status">{children}</div>;
 }
 
 export function Fault({ error }: { error: ApiError }): VNode {
   return (
     <div class="state fault" role="alert">
       <strong>{error.status === 401 ? "This session has ended." : "That didn't work."}</strong> {error.message}
-      {error.status === 401 ? " Open the address that `tierflow console` printed: it holds a fresh token." : null}
+      {error.status === 401 ? <> The file <code>console.url</code> in the state folder holds a fresh address; so does a restart of <code>tierflow console</code>.</> : null}
     </div>
   );
 }
@@ -25,10 +25,10 @@ const STALE_S = 120;
 
 /** Shown when the newest flow log is old although the range reaches to now. */
 export function Stale({ newestS, toS }: { newestS: number | null; toS: number }): VNode | null {
-  if (newestS === null || toS - newestS < STALE_S) return null;
+  if (newestS === null || toS - newestS < STALE_S || Date.now() / 1000 - toS > STALE_S) return null;
   return (
     <p class="stale" role="status">
-      The newest flow log is {span(toS - newestS)} old. See whether collector, stream and sink still run.
+      <strong>Not up to date.</strong> The newest flow log is {span(toS - newestS)} old. See whether collector, stream and sink still run.
     </p>
   );
 }

@@ -4,67 +4,83 @@ import type { VNode } from "preact";
 import { useMemo, useState } from "preact/hooks";
 import type { Flow } from "../domain/flow";
 import { STATUSES } from "../domain/flow";
-import { rate } from "../domain/format";
+import { count, rate } from "../domain/format";
 import type { Selection } from "../domain/rings";
 import { NOTHING } from "../domain/rings";
 import type { Block, Row } from "../domain/table";
-import { tabulate } from "../domain/table";
-import { statusSwatch } from "../marks/patterns";
-import type { Mode } from "./flows";
+import { firstLines, lines, tabulate } from "../domain/table";
+import { dot, statusSwatch } from "../marks/patterns";
+import type { Colours, Mode } from "./looks";
 
 interface Props {
   readonly flows: readonly Flow[];
   readonly rangeS: number;
   readonly mode: Mode;
+  readonly colours: Colours;
   readonly selection: Selection;
   readonly onSelect: (selection: Selection) => void;
 }
 
-const FIRST_ROWS = 60;
+/** Lines of the table before the reader asks for more. */
+const FIRST_LINES = 120;
 
-export function TrafficTable({ flows, rangeS, mode, selection, onSelect }: Props): VNode {
+export function TrafficTable({ flows, rangeS, mode, colours, selection, onSelect }: Props): VNode {
   const level = mode === "namespaces" && selection.namespace === "" ? "namespace" : "name";
   const blocks = useMemo(() => tabulate(flows, rangeS, level), [flows, rangeS, level]);
-  const [most, setMost] = useState(FIRST_ROWS);
-  const pick = (row: Row): void =>
-    onSelect({ ...NOTHING, status: selection.status, namespace: row.namespace, name: level === "name" ? row.key : "" });
-  if (blocks.length === 0) return <p class="state">Nothing is chosen that has traffic. Clear a drop-down.</p>;
+  const [most, setMost] = useState(FIRST_LINES);
+  const tables = useMemo(() => {
+    const pick = (row: Row): void =>
+      onSelect({ ...NOTHING, status: selection.status, namespace: row.namespace, name: level === "name" ? row.key : "" });
+    return firstLines(blocks, most).map((block) => <BlockTable key={block.title} block={block} colours={colours} pick={pick} />);
+  }, [blocks, most, colours, selection]);
+  if (blocks.length === 0) return <p class="state">Nothing that is chosen has traffic. Clear a drop-down.</p>;
   return (
-    <div class="traffic" tabIndex={0} role="region" aria-label="Traffic per source and destination">
-      {blocks.map((block) => <BlockTable key={block.title} block={block} most={most} pick={pick} />)}
-      {blocks.some((block) => block.sources.length > most) ? <button onClick={() => setMost(most * 4)}>More rows</button> : null}
+    <div class="traffic">
+      {tables}
+      {lines(blocks) > most ? <button onClick={() => setMost(most * 4)}>{count(lines(blocks) - most)} more rows</button> : null}
     </div>
   );
 }
 
-function BlockTable({ block, most, pick }: { block: Block; most: number; pick: (row: Row) => void }): VNode {
+interface BlockProps {
+  readonly block: Block;
+  readonly colours: Colours;
+  readonly pick: (row: Row) => void;
+}
+
+function BlockTable({ block, colours, pick }: BlockProps): VNode {
   return (
     <table>
       <thead>
         <tr>
           <th scope="col">{block.title}</th>
           <th scope="col"><abbr title="Connections started per second">CPS</abbr></th>
-          <th scope="col"><abbr title="Packets per second">PPS</abbr></th>
-          <th scope="col"><abbr title="Bytes per second">BPS</abbr></th>
+          <th scope="col"><abbr title="Packets per second, both directions">PPS</abbr></th>
+          <th scope="col"><abbr title="Bytes per second, both directions">BPS</abbr></th>
         </tr>
       </thead>
-      {block.sources.slice(0, most).map((source) => (
+      {block.sources.map((source) => (
         <tbody key={source.key}>
-          <Line row={source} pick={pick} sub={false} />
-          {source.dests.slice(0, most).map((dest) => <Line key={dest.key} row={dest} pick={pick} sub />)}
+          <Line row={source} colours={colours} pick={pick} sub={false} />
+          {source.dests.map((dest) => <Line key={dest.key} row={dest} colours={colours} pick={pick} sub />)}
         </tbody>
       ))}
     </table>
   );
 }
 
-function Line({ row, pick, sub }: { row: Row; pick: (row: Row) => void; sub: boolean }): VNode {
+function Line({ row, colours, pick, sub }: { row: Row; colours: Colours; pick: (row: Row) => void; sub: boolean }): VNode {
+  const told = row.statuses.map((status) => STATUSES[status].label).join(", ");
+  const colour = colours.row(row.namespace, row.key);
+  // Beside a colour of namespace or name, only what is out of the ordinary is marked.
+  const marked = colour === null ? row.statuses : row.statuses.filter((status) => status !== "allowed");
   return (
     <tr class={sub ? "sub" : "sum"}>
       <th scope="row">
-        <button class="plain" onClick={() => pick(row)} title={row.statuses.map((status) => STATUSES[status].label).join(", ")}>
-          {row.statuses.map((status) => statusSwatch(status))} <span>{sub ? "→ " : ""}{row.key}</span>
-          <span class="visually-hidden">, {row.statuses.map((status) => STATUSES[status].label).join(", ")}</span>
+        <button class="plain" onClick={() => pick(row)} title={`${row.key}: ${told}`}>
+          {colour === null ? null : dot(colour)}{marked.map((status) => statusSwatch(status))}
+          <span>{row.key}</span>
+          <span class="visually-hidden">, {told}</span>
         </button>
       </th>
       <td>{rate(row.cps)}</td>

@@ -1,0 +1,105 @@
+import { expect, test } from "vitest";
+import { inUnits, read, write } from "./address";
+import { at, breadth, frame, hit, middle } from "./circle";
+import type { Flow, Status } from "./flow";
+import { conditionsOf, flowKey, readFlowKey } from "./flow";
+import { settledBuckets } from "./format";
+import { placeLabels } from "./labels";
+import { NO_POLICY, pathOf } from "./path";
+import { layOut } from "./rings";
+
+const flow = (source: string, dest: string, status: Status = "allowed", connections = 10): Flow => {
+  const end = (text: string): Flow["source"] => ({ namespace: text.split("/")[0] ?? "", name: text.split("/")[1] ?? "", type: "wep" });
+  return { source: end(source), dest: end(dest), proto: "tcp", dest_port: 80, service: null, status, connections, packets: 1, bytes: 1 };
+};
+const FLOWS = [flow("a/one", "b/two"), flow("a/one", "b/three", "denied"), flow("c/four", "a/one")];
+const shape = frame(900, 700, true);
+
+test("the circle fits its place, with room for labels", () => {
+  for (const [width, height] of [[900, 700], [400, 900], [1500, 500]] as const) {
+    const found = frame(width, height, true);
+    expect(found.outer * 2).toBeLessThanOrEqual(height);
+    expect((found.outer + found.room) * 2).toBeLessThanOrEqual(width + 1);
+    expect(found.outer).toBeGreaterThan(found.name);
+    expect(found.flow).toBeGreaterThan(found.chord);
+  }
+});
+
+test("a point in the middle of a segment's arc hits that segment", () => {
+  const rings = layOut(FLOWS, "connections");
+  for (const each of rings.namespaces) expect(hit(rings, rings.chords, shape, at(middle(each), (shape.outer + shape.name) / 2))).toEqual({ level: "namespace", key: each.key });
+  for (const each of rings.names) expect(hit(rings, rings.chords, shape, at(middle(each), (shape.name + shape.flow) / 2))).toEqual({ level: "name", key: each.key });
+  for (const each of rings.chords) {
+    for (const side of [each.source, each.dest]) expect(hit(rings, rings.chords, shape, at(middle(side), (shape.flow + shape.chord) / 2))).toEqual({ level: "flow", chord: each });
+  }
+  expect(hit(rings, rings.chords, shape, { x: shape.outer + 5, y: 0 })).toBeNull();
+});
+
+test("a point inside a ribbon hits its flow, broad or thin, and the topmost where they cross", () => {
+  const thin = Array.from({ length: 400 }, (_, index) => flow(`n${index % 20}/x${index % 50}`, `m${index % 7}/y${index}`));
+  for (const flows of [FLOWS, thin]) {
+    const rings = layOut(flows, "connections");
+    for (const each of rings.chords) {
+      const inside = at(middle(each.source), shape.chord - 1.5);
+      expect(hit(rings, [each], shape, inside)).toEqual({ level: "flow", chord: each });
+    }
+  }
+  const rings = layOut(FLOWS, "connections");
+  const [below, above] = [rings.chords[0], rings.chords[1]];
+  if (below === undefined || above === undefined) throw new Error("no chords");
+  expect(breadth(below, shape.chord)).toBeGreaterThan(8);
+  const crossing = at(middle(above.dest), shape.chord - 2);
+  expect(hit(rings, [below, above], shape, crossing)).toEqual({ level: "flow", chord: above });
+});
+
+test("labels keep a line's distance, stay within the drawing and beside the circle", () => {
+  const many = Array.from({ length: 120 }, (_, index) => flow(`n/deployment-${index}-6d996fbd97-*`, "n/sink"));
+  const labels = placeLabels(layOut(many, "connections").names, shape);
+  expect(labels.length).toBeGreaterThan(8);
+  for (const side of ["left", "right"] as const) {
+    const heights = labels.filter((each) => each.side === side).map((each) => each.y);
+    heights.slice(1).forEach((y, index) => expect(y - (heights[index] ?? 0)).toBeGreaterThanOrEqual(14.9));
+  }
+  for (const each of labels) {
+    expect(Math.abs(each.y)).toBeLessThanOrEqual(shape.height / 2);
+    expect(Math.hypot(each.x, each.y)).toBeGreaterThanOrEqual(shape.outer);
+  }
+});
+
+test("a name loses its hash unless two names would read the same", () => {
+  const text = (flows: readonly Flow[]): readonly string[] => placeLabels(layOut(flows, "connections").names, shape).map((each) => each.text);
+  expect(text([flow("a/web-6d996fbd97-*", "a/db-7599d8d8f-*")])).toEqual(expect.arrayContaining(["web-*", "db-*"]));
+  expect(text([flow("a/web-6d996fbd97-*", "a/web-7599d8d8f-*")]).every((each) => each.startsWith("web-") && each !== "web-*")).toBe(true);
+});
+
+test("a flow's key says what it was made of", () => {
+  const each = flow("a/one", "-/pub", "leak");
+  expect(readFlowKey(flowKey(each))).toMatchObject({ source: { namespace: "a", name: "one" }, dest: { namespace: "-", name: "pub" }, proto: "tcp", dest_port: 80, status: "leak" });
+  expect(readFlowKey(flowKey({ ...each, dest_port: null }))?.dest_port).toBeNull();
+  expect(readFlowKey("nonsense")).toBeNull();
+  expect(conditionsOf(each)).toEqual(conditionsOf(readFlowKey(flowKey(each)) ?? each));
+});
+
+test("the way of a flow goes out of its source first, and takes the side that denied", () => {
+  const hit = (id: string | null, action: string, tier = "t"): { id: string | null; tier: string; action: string; words: string } => ({ id, tier, action, words: "" });
+  const steps = pathOf([
+    { direction: "ingress", hits: [hit("open", "allow")] },
+    { direction: "ingress", hits: [hit("first", "pass"), hit("closed", "deny")] },
+    { direction: "egress", hits: [hit("out", "pass"), hit(null, "allow", "__PROFILE__"), hit(null, "pass", "gone")] },
+  ]);
+  expect(steps.map((step) => [step.turn, step.id, step.direction])).toEqual([[1, "out", "egress"], [2, NO_POLICY, "egress"], [3, "first", "ingress"], [4, "closed", "ingress"]]);
+});
+
+test("ranges are told in their largest whole unit, and any-matching travels in the address", () => {
+  expect(inUnits(900)).toEqual({ amount: 15, unit: 60 });
+  expect(inUnits(172800)).toEqual({ amount: 2, unit: 86400 });
+  expect(inUnits(0)).toEqual({ amount: 0, unit: 60 });
+  const address = "/flows?source_label=a+%3D%3D+%22b%22&source_label_match=any";
+  expect(write(read("/flows", address.slice(6)))).toBe(address);
+});
+
+test("only buckets that are stored whole are drawn", () => {
+  expect(settledBuckets({ from_s: 0, to_s: 900 }, 890, 30)).toBe(29);
+  expect(settledBuckets({ from_s: 0, to_s: 900 }, 900, 30)).toBe(30);
+  expect(settledBuckets({ from_s: 0, to_s: 900 }, null, 30)).toBe(30);
+});

@@ -1,0 +1,86 @@
+/** Where the labels around the circle stand: beside their arcs, moved apart where they would touch. */
+
+import type { Frame } from "./circle";
+import { at, middle } from "./circle";
+import type { Segment } from "./rings";
+
+export interface Label {
+  readonly key: string;
+  readonly text: string;
+  readonly side: "left" | "right";
+  readonly x: number;
+  readonly y: number;
+  /** From the arc to the text. */
+  readonly leader: readonly (readonly [number, number])[];
+}
+
+const LINE_HEIGHT = 15;
+const CHARACTER = 6;
+const GAP = 12;
+/** A label further than this from its arc would tell less than it confuses. */
+const FURTHEST = 64;
+
+/** Labels for the broadest segments that have room; the others are told by pointing. */
+export function placeLabels(segments: readonly Segment[], frame: Frame): readonly Label[] {
+  return (["left", "right"] as const).flatMap((side) => placeSide(segments, frame, side));
+}
+
+function placeSide(segments: readonly Segment[], frame: Frame, side: "left" | "right"): Label[] {
+  const most = Math.floor((frame.height - 8) / LINE_HEIGHT);
+  const mine = segments.filter((each) => Math.sin(middle(each)) < 0 === (side === "left"));
+  const broadest = [...mine].sort((a, b) => b.end - b.start - (a.end - a.start)).slice(0, most);
+  const wanted = (each: Segment): number => at(middle(each), frame.outer + GAP).y;
+  const ordered = broadest.sort((a, b) => wanted(a) - wanted(b));
+  const heights = apart(ordered.map(wanted), frame.height / 2 - LINE_HEIGHT / 2);
+  const short = names(segments);
+  return ordered.flatMap((each, index) => {
+    const y = heights[index] ?? 0;
+    if (Math.abs(y - wanted(each)) > FURTHEST) return [];
+    return [label(each, clip(short(each), frame.room - GAP - 4), side, y, frame)];
+  });
+}
+
+/** The least movement down, then up, that keeps a line between neighbours and all within the drawing. */
+function apart(wanted: readonly number[], bottom: number): number[] {
+  const heights: number[] = [];
+  for (const y of wanted) heights.push(Math.max(y, (heights.at(-1) ?? Number.NEGATIVE_INFINITY) + LINE_HEIGHT, -bottom));
+  let floor = bottom;
+  for (let index = heights.length - 1; index >= 0; index -= 1) {
+    heights[index] = Math.min(heights[index] ?? 0, floor);
+    floor = (heights[index] ?? 0) - LINE_HEIGHT;
+  }
+  return heights;
+}
+
+function label(segment: Segment, text: string, side: "left" | "right", y: number, frame: Frame): Label {
+  const angle = middle(segment);
+  const sign = side === "left" ? -1 : 1;
+  const reach = frame.outer + GAP;
+  const beside = Math.abs(y) < reach ? Math.sqrt(reach * reach - y * y) : 0;
+  const x = sign * Math.max(beside, Math.abs(at(angle, reach).x));
+  const [from, elbow] = [at(angle, frame.outer + 2), at(angle, frame.outer + GAP * 0.55)];
+  return { key: segment.key, text, side, x, y, leader: [[from.x, from.y], [elbow.x, elbow.y], [x - sign * 3, y]] };
+}
+
+/** `frontend-6d996fbd97-*` without its hash where that stays unmistakable. */
+function names(segments: readonly Segment[]): (segment: Segment) => string {
+  const shorten = (text: string): string => text.replace(/-[a-z0-9]{6,10}-\*$/, "-*");
+  const counts = new Map<string, number>();
+  for (const each of segments) {
+    const key = `${each.namespace}:${shorten(each.label)}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return (each) => {
+    const short = shorten(each.label);
+    if (short === "-") return "no namespace";
+    return counts.get(`${each.namespace}:${short}`) === 1 ? short : each.label;
+  };
+}
+
+/** Shortened in the middle, as both ends of a name tell it apart. */
+function clip(text: string, width: number): string {
+  const most = Math.max(6, Math.floor(width / CHARACTER));
+  if (text.length <= most) return text;
+  const tail = Math.floor((most - 1) / 3);
+  return `${text.slice(0, most - 1 - tail)}…${text.slice(text.length - tail)}`;
+}

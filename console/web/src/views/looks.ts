@@ -1,0 +1,30 @@
+/** Which colour stands for what in each of the three views of the rings. */
+
+import { nameKey } from "../domain/flow";
+import { palette } from "../domain/palette";
+import type { Rings } from "../domain/rings";
+import { statusFill } from "../marks/patterns";
+import type { Looks } from "../marks/rings";
+
+export type Mode = "namespaces" | "names" | "status";
+
+const GREY = "var(--ring)";
+
+export interface Colours extends Looks {
+  /** Colour of a row of the traffic table, or null where the row's state is told instead. */
+  readonly row: (namespace: string, name: string) => string | null;
+}
+
+export function coloursOf(rings: Rings, mode: Mode): Colours {
+  const spaces = palette(rings.namespaces.map((each) => each.key));
+  const names = palette(rings.names.map((each) => each.key));
+  const colour = ({ flow }: { flow: Rings["chords"][number]["flow"] }): string =>
+    mode === "names" ? names(nameKey(flow.source)) : spaces(flow.source.namespace);
+  return {
+    chord: (chord) => (mode === "status" ? statusFill(chord.flow.status) : colour(chord)),
+    line: (chord) => (mode === "status" ? `var(--${chord.flow.status})` : colour(chord)),
+    namespace: (each) => (mode === "namespaces" ? spaces(each.key) : GREY),
+    name: (each) => (mode === "names" ? names(each.key) : GREY),
+    row: (namespace, name) => (mode === "status" ? null : mode === "names" ? names(name) : spaces(namespace)),
+  };
+}
