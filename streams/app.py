@@ -16,9 +16,7 @@ from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import UnavailableError
-from tierflow.schemas.metrics import Metrics
 from tierflow.streams.core.stage import Stage, StageSettings
-from tierflow.streams.health import Health
 from tierflow.streams.output import Output
 from tierflow.streams.worker import Worker, WorkerSettings
 
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierflow.schemas.clock import Clock
+    from tierflow.schemas.health import Probes
+    from tierflow.schemas.metrics import Metrics
 
 with warnings.catch_warnings():
     # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
@@ -48,7 +48,6 @@ class StreamSettings:
         topic_prefix: put before each topic's name.
         partitions: of topics that this worker makes; None: as the contract says.
         session_timeout_s: after which a dead worker's partitions are given to others.
-        metrics_port: loopback port of metrics and health; None: none, 0: any.
         client: TLS and SASL arguments of aiokafka.
     """
 
@@ -60,8 +59,6 @@ class StreamSettings:
     topic_prefix: str = ""
     partitions: int | None = None
     session_timeout_s: int = 10
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -128,16 +125,19 @@ def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
 
 
 async def run(
-    settings: StreamSettings, stop: asyncio.Event, ready: Callable[[], None], clock: Clock | None = None
+    settings: StreamSettings,
+    live: Metrics,
+    probes: Probes,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+    clock: Clock | None = None,
 ) -> None:
     """Run one worker until ``stop`` is set; calls ``ready`` when it reads.
 
     Raises:
         UnavailableError: the broker refuses the topics, or Faust has crashed.
-        OSError: the metrics port is taken.
     """
     clock = clock or SystemClock()
-    live = Metrics()
     prefix = settings.topic_prefix
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await ensure_topics(
@@ -152,10 +152,7 @@ async def run(
         topics.FLOWS_RAW.with_prefix(prefix).name, settings.client,
     )  # fmt: skip
     state = _State(worker, history)
-    health = None
-    if settings.metrics_port is not None:
-        health = Health(live, state.ready, state.alive, settings.metrics_host, settings.metrics_port)
-        log.info("metrics", extra={"port": await health.start()})
+    probes.ready, probes.alive = state.ready, state.alive
     await reader.start()
     await output.start()
     await reader.catch_up(history.apply)
@@ -183,8 +180,6 @@ async def run(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), 3)
         await asyncio.gather(output.stop(), reader.stop(), return_exceptions=True)
-        if health is not None:
-            await health.stop()
 
 
 async def _watch(app: faust.App) -> None:

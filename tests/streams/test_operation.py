@@ -14,11 +14,11 @@ from aiokafka.errors import KafkaConnectionError
 from tests.streams.scene import START_NS, WINDOW, inventory, message, record
 from tierflow.policy import compile_policies
 from tierflow.schemas.clock import NS_PER_S, ManualClock
+from tierflow.schemas.health import Health, Probes
 from tierflow.schemas.metrics import Metrics, MetricSpec
 from tierflow.streams import metrics as m
 from tierflow.streams.app import SLOW_S, STUCK_S, _State
 from tierflow.streams.core.stage import Stage, StageSettings
-from tierflow.streams.health import Health
 from tierflow.streams.worker import CLOCKS_APART_MS, RULE_SILENCE_S, Worker, WorkerSettings
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ async def test_no_inventory_at_all_is_not_ready(bench: Bench) -> None:
     ],
 )  # fmt: skip
 async def test_the_pages_answer_with_their_status_and_reason(path: str, wrong: str, status: int) -> None:
-    health = Health(Metrics(), lambda: wrong, lambda: wrong, "127.0.0.1", 0)
+    health = Health(Metrics(), Probes(lambda: wrong, lambda: wrong), "127.0.0.1", 0)
     port = await health.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
-from prometheus_client import start_http_server
 
-from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.collector.ebpf import EbpfSettings, EbpfSource
 from tierflow.collector.kafka import KafkaSender
 from tierflow.collector.pcap import PcapSettings, PcapSource
@@ -26,7 +24,6 @@ from tierflow.collector.synthetic import SyntheticSettings, SyntheticSource
 from tierflow.schemas import topics
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError
-from tierflow.schemas.metrics import Metrics
 from tierflow.schemas.wire import Source
 
 if TYPE_CHECKING:
@@ -63,7 +60,7 @@ _SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHE
 @setting("--topic-prefix", default="", help="Put before each topic's name.")
 @setting("--file", type=click.Path(path_type=Path), default=None, help="Capture file of --source pcap.")
 @setting("--seed", type=int, default=1, help="Seed of --source synthetic.")
-@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
+@metrics_settings
 def command(
     kafka: str,
     kafka_security: KafkaSecurity,
@@ -78,7 +75,7 @@ def command(
     topic_prefix: str,
     file: Path | None,
     seed: int,
-    metrics_port: int | None,
+    metrics_at: MetricsAddress,
 ) -> None:
     """Turn packets into raw records and send them to the broker, until SIGTERM or Ctrl-C."""
     patterns = tuple(part.strip() for part in interfaces.split(",") if part.strip())
@@ -88,18 +85,22 @@ def command(
         )
     ebpf = EbpfSettings(node, patterns, interval_s, keepalive_s, max_conversations, hand_over)
     chosen = _source(source, ebpf, file, seed)
-    measured = Metrics()
-    if metrics_port is not None:
-        try:
-            start_http_server(metrics_port, "127.0.0.1", measured.registry)
-        except OSError as error:
-            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
     finite = source == "pcap"
     # A file can wait for the broker; packets can't.
     patience_s, flush_s = (600.0, 60.0) if finite else (1.0, 3.0)
     settings = PublisherSettings(node, cluster, os.urandom(16), _SOURCES[source], patience_s=patience_s)
-    sender = KafkaSender(kafka, topics.FLOWS_RAW.with_prefix(topic_prefix), kafka_security.client_arguments())
-    asyncio.run(_collect(chosen, settings, sender, measured, RunSettings(interval_s, finite, flush_s), kafka))
+    client = kafka_security.client_arguments()
+    sender = KafkaSender(kafka, topics.FLOWS_RAW.with_prefix(topic_prefix), client)
+    how = RunSettings(interval_s, finite, flush_s)
+
+    async def work(stage: Stage) -> None:
+        await sender.start()
+        try:
+            await run(chosen, Publisher(settings, sender, stage.live), how, stage.stop, stage.ready)
+        finally:
+            await sender.stop()
+
+    asyncio.run(run_stage(kafka, client, metrics_at, work))
 
 
 def _source(name: SourceName, ebpf: EbpfSettings, file: Path | None, seed: int) -> RecordSource:
@@ -113,24 +114,3 @@ def _source(name: SourceName, ebpf: EbpfSettings, file: Path | None, seed: int) 
     capture = PcapSource(PcapSettings(file, ebpf.interval_s, ebpf.keepalive_s, ebpf.max_conversations))
     capture.start()  # a file that can't be read is the user's to mend first, broker or not
     return capture
-
-
-async def _collect(
-    source: RecordSource,
-    settings: PublisherSettings,
-    sender: KafkaSender,
-    measured: Metrics,
-    how: RunSettings,
-    kafka: str,
-) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await wait_for_broker(kafka, 10.0, **sender.security)
-    await sender.start()
-    try:
-        publisher = Publisher(settings, sender, measured)
-        await run(source, publisher, how, stop, lambda: log.info("ready"))
-    finally:
-        await sender.stop()

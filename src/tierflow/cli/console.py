@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import re
 import secrets
-import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.elasticsearch import elasticsearch_settings
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.stage import MetricsAddress, Stage, run_stage
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import open_store
 from tierflow.schemas.clock import SystemClock
@@ -29,13 +26,11 @@ if TYPE_CHECKING:
     from tierflow.sinks.elasticsearch.store import ElasticsearchStore
     from tierflow.sinks.read.remote import RemoteStore
 
-log = logging.getLogger("tierflow.console")
 
 LOOPBACK = "127.0.0.1"
 QUERY_TIMEOUT_S = 20.0
 """Bound on one question to the store: the server gives up then too."""
 ADDRESS_FILE = "console.url"
-BROKER_TIMEOUT_S = 10.0
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 
 
@@ -69,8 +64,13 @@ def command(
     opened = open_store(store, elasticsearch, elasticsearch_index, QUERY_TIMEOUT_S)
     token = secrets.token_urlsafe(24) if token_file is None else _token(token_file)
     shown = token if token_file is None else f"TOKEN (the one in {token_file})"
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(kafka, kafka_security.client_arguments(), opened, (host, port), token, shown, allow_host))
+    client = kafka_security.client_arguments()
+    with _bind(host, port) as bound:
+
+        async def work(stage: Stage) -> None:
+            await _serve(kafka, client, opened, bound, token, shown, allow_host, stage)
+
+        asyncio.run(run_stage(kafka, client, MetricsAddress(), work))
 
 
 def _token(path: Path) -> str:
@@ -87,13 +87,15 @@ async def _serve(
     kafka: str,
     security: dict[str, Any],
     store: RemoteStore | ElasticsearchStore,
-    address: tuple[str, int],
+    bound: socket.socket,
     token: str,
     shown: str,
     allow_host: tuple[str, ...],
+    stage: Stage,
 ) -> None:
     import uvicorn
 
+    from tierflow.cli.web import Server
     from tierflow.console.server.app import console_app
     from tierflow.console.server.inventory import TopicInventory
     from tierflow.console.server.session import TokenSessions
@@ -105,7 +107,6 @@ async def _serve(
     default = ConsoleSettings(token=token)
     settings = ConsoleSettings(token=token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
     inventory = TopicInventory(Reader(kafka, Metrics(), INVENTORY, security))
-    bound = _bind(*address)
     page = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token="
 
     def renew() -> str:
@@ -116,37 +117,29 @@ async def _serve(
     # A printed token opens one session; one from a file is its owner's to share.
     sessions = TokenSessions(settings.token, renew if shown == token else None)
     app = console_app(store, inventory, sessions, SystemClock(), settings)
-    await wait_for_broker(kafka, BROKER_TIMEOUT_S, **security)
     await inventory.start()
     follow = asyncio.create_task(inventory.follow())
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
-    )
-    serve = asyncio.create_task(_run(server, bound))
+    server = Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2))
+    serve = asyncio.create_task(server.serve(sockets=[bound]))
+    stopping = asyncio.create_task(stage.stop.wait())
     file = _publish(page + token)
     try:
         while not server.started and not serve.done():  # noqa: ASYNC110  # uvicorn tells by this flag alone
             await asyncio.sleep(0.02)
         if server.started:
             click.echo(f"open {page}{shown}", err=True)
-            log.info("ready")
-        await asyncio.wait({serve, follow}, return_when=asyncio.FIRST_COMPLETED)
+            stage.ready()
+        await asyncio.wait({serve, follow, stopping}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serve
         if follow.done():
             follow.result()
     finally:
         follow.cancel()
+        stopping.cancel()
         file.unlink(missing_ok=True)
         await inventory.stop()
         store.close()
-
-
-async def _run(server: Any, bound: socket.socket) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, lambda: setattr(server, "should_exit", True))
-    with contextlib.suppress(KeyboardInterrupt):
-        await server.serve(sockets=[bound])
 
 
 def _bind(host: str, port: int) -> socket.socket:

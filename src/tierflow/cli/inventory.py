@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 from datetime import UTC, datetime
 from functools import partial
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import numpy as np
-from prometheus_client import start_http_server
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.inventory.history import History
 from tierflow.inventory.manifests import ManifestSource
 from tierflow.inventory.publish import PublishSettings, publish, take_over
@@ -65,7 +64,7 @@ BROKER_TIMEOUT_S: Final = 60.0
 )
 @setting("--retention-s", type=click.IntRange(60), default=3600, help="Seconds that ended versions are kept.")
 @setting("--topic-prefix", default="", help="Put before each topic's name.")
-@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this port.")
+@metrics_settings
 @click.pass_context
 def command(
     context: click.Context,
@@ -77,7 +76,7 @@ def command(
     lease: str | None,
     retention_s: int,
     topic_prefix: str,
-    metrics_port: int | None,
+    metrics_at: MetricsAddress,
 ) -> None:
     """Publish who holds which address, and the policies in force."""
     if context.invoked_subcommand is not None:
@@ -86,14 +85,13 @@ def command(
         raise ConfigurationError("inventory: give either --manifests FOLDER or --kubernetes")
     if lease is not None and (not kubernetes or lease.count("/") != 1):
         raise ConfigurationError(f"--lease {lease}: accepted is NAMESPACE/NAME, together with --kubernetes")
-    live = Metrics()
-    if metrics_port is not None:
-        try:
-            start_http_server(metrics_port, registry=live.registry)
-        except OSError as error:
-            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
-    run = _Run(kafka, kafka_security.client_arguments(), topic_prefix, retention_s * NS_PER_S, live)
-    asyncio.run(run.manifests(manifests) if manifests else run.kubernetes(kubeconfig, lease))
+    client = kafka_security.client_arguments()
+
+    async def work(stage: Stage) -> None:
+        run = _Run(kafka, client, topic_prefix, retention_s * NS_PER_S, stage)
+        await (run.manifests(manifests) if manifests else run.kubernetes(kubeconfig, lease))
+
+    asyncio.run(run_stage(kafka, client, metrics_at, work, BROKER_TIMEOUT_S))
 
 
 class _Manifests:
@@ -136,17 +134,18 @@ class _Cluster:
 
 class _Run:
     def __init__(
-        self, kafka: str, security: Mapping[str, object], prefix: str, retention_ns: int, live: Metrics
+        self, kafka: str, security: Mapping[str, object], prefix: str, retention_ns: int, stage: Stage
     ) -> None:
-        self._kafka, self._security, self._retention_ns, self._live = kafka, security, retention_ns, live
+        self._kafka, self._security, self._retention_ns, self._stage = kafka, security, retention_ns, stage
+        self._live = stage.live
         self._topic = INVENTORY.with_prefix(prefix)
         self._identity = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._clock = SystemClock()
 
     async def manifests(self, folders: tuple[Path, ...]) -> None:
-        stop, versions = _stop_event(), Versions()
+        versions = Versions()
         epoch = await self._take_over(versions)
-        await self._publish(_Manifests(folders, versions), versions, epoch + 1, stop, LOOK_EVERY_S)
+        await self._publish(_Manifests(folders, versions), versions, epoch + 1, LOOK_EVERY_S)
 
     async def kubernetes(self, kubeconfig: Path | None, lease: str | None) -> None:
         # The Kubernetes client takes longer to import than all else here, and folders don't need it.
@@ -154,7 +153,7 @@ class _Run:
         from tierflow.inventory.kubernetes.lease import Lease
         from tierflow.inventory.kubernetes.source import KubernetesSource
 
-        stop, versions = _stop_event(), Versions()
+        stop, versions = self._stage.stop, Versions()
         api = Api(partial(connect, kubeconfig))
         held = None
         if lease is not None:
@@ -169,7 +168,7 @@ class _Run:
             source = KubernetesSource(api, versions, self._clock, self._live)
             source.start()
             try:
-                await self._publish(_Cluster(source), versions, epoch + 1, stop, 0.0)
+                await self._publish(_Cluster(source), versions, epoch + 1, 0.0)
             finally:
                 await asyncio.to_thread(source.stop)
         finally:
@@ -210,28 +209,20 @@ class _Run:
                 return
 
     async def _take_over(self, versions: Versions) -> int:
+        # A standby may have waited for its lease for days.
         await wait_for_broker(self._kafka, BROKER_TIMEOUT_S, **self._security)
         return await take_over(Reader(self._kafka, self._live, self._topic, self._security), versions)
 
-    async def _publish(
-        self, source: Source, versions: Versions, epoch: int, stop: asyncio.Event, pause_s: float
-    ) -> None:
+    async def _publish(self, source: Source, versions: Versions, epoch: int, pause_s: float) -> None:
         publisher = Publisher(self._kafka, self._live, self._topic, self._security)
         await publisher.start()
         try:
             await publish(
                 source, versions, publisher, PublishSettings(self._identity, epoch, self._retention_ns), self._clock,
-                stop, pause_s=pause_s, ready=lambda: log.info("ready"), say=log.warning,
+                self._stage.stop, pause_s=pause_s, ready=self._stage.ready, say=log.warning,
             )  # fmt: skip
         finally:
             await publisher.stop()
-
-
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 @command.command("show")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +11,17 @@ from typing import TYPE_CHECKING
 import click
 import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from prometheus_client import start_http_server
 
-from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.sink_elasticsearch import command as elasticsearch_command
+from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import default_address
+from tierflow.cli.web import Server
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
-from tierflow.schemas.metrics import Metrics
 from tierflow.sinks.consume import DuckDBSink
 from tierflow.sinks.duckdb.database import MEMORY_MIB, Database
 from tierflow.sinks.duckdb.retention import Retention, keep_within
@@ -34,8 +31,6 @@ from tierflow.sinks.read.serve import application
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-log = logging.getLogger("tierflow.sink")
 
 
 @click.group("sink")
@@ -55,7 +50,7 @@ command.add_command(elasticsearch_command)
 @setting("--max-bytes", type=click.IntRange(1 << 20), default=16 << 30, help="Past this size the oldest hours go.")
 @setting("--memory-mib", type=click.IntRange(64), default=MEMORY_MIB, help="What DuckDB's buffers may take.")
 @setting("--listen", default=None, metavar="unix:PATH|HOST:PORT", help="Where the read side is served.")
-@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
+@metrics_settings
 def duckdb_command(
     kafka: str,
     kafka_security: KafkaSecurity,
@@ -64,29 +59,19 @@ def duckdb_command(
     max_bytes: int,
     memory_mib: int,
     listen: str | None,
-    metrics_port: int | None,
+    metrics_at: MetricsAddress,
 ) -> None:
     """Fill a DuckDB file, and serve its read side to the command line and the page."""
     path = database or state_folder() / "flows.duckdb"
-    metrics = Metrics()
-    if metrics_port is not None:
-        try:
-            start_http_server(metrics_port, "127.0.0.1", metrics.registry)
-        except OSError as error:
-            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
     opened = Database(path, memory_mib)
-    arguments = kafka_security.client_arguments()
+    client = kafka_security.client_arguments()
+    retention = Retention(int(retention_hours * 3600), max_bytes)
     with _listening(listen or default_address()) as server_socket:
-        asyncio.run(
-            _run(
-                kafka,
-                arguments,
-                opened,
-                server_socket,
-                Retention(int(retention_hours * 3600), max_bytes),
-                metrics,
-            )
-        )
+
+        async def work(stage: Stage) -> None:
+            await _run(kafka, client, opened, server_socket, retention, stage)
+
+        asyncio.run(run_stage(kafka, client, metrics_at, work))
 
 
 @contextlib.contextmanager
@@ -132,28 +117,23 @@ def _answers(path: Path) -> bool:
 
 async def _run(
     kafka: str,
-    arguments: dict[str, object],
+    client: dict[str, object],
     database: Database,
     server_socket: socket.socket,
     retention: Retention,
-    metrics: Metrics,
+    stage: Stage,
 ) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await wait_for_broker(kafka, 10.0, **arguments)
-    clock = SystemClock()
+    clock, stop, metrics = SystemClock(), stage.stop, stage.live
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", **arguments
+        bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", **client
     )
     writer = Writer(database)
-    sink = DuckDBSink(consumer, AIOKafkaProducer(bootstrap_servers=kafka, **arguments), writer, clock, metrics)
-    server = _Server(uvicorn.Config(application(DuckDBStore(database)), log_config=None, lifespan="off"))
+    sink = DuckDBSink(consumer, AIOKafkaProducer(bootstrap_servers=kafka, **client), writer, clock, metrics)
+    server = Server(uvicorn.Config(application(DuckDBStore(database)), log_config=None, lifespan="off"))
     await sink.start()
     serving = asyncio.create_task(server.serve(sockets=[server_socket]))
     forgetting = asyncio.create_task(keep_within(retention, writer, clock, metrics, stop))
-    log.info("ready")
+    stage.ready()
     try:
         await _first_failure([asyncio.create_task(sink.run(stop)), forgetting], stop)
     finally:
@@ -174,12 +154,3 @@ async def _first_failure(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -
         except TierflowError as error:
             raise UnavailableError(str(error)) from error
     await stopping
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: this process stops as one."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield

@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from typing import TYPE_CHECKING
 
 import click
-from prometheus_client import start_http_server
 
-from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.elasticsearch import DEFAULT_URL, elasticsearch_settings
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.schemas.clock import SystemClock
-from tierflow.schemas.errors import ConfigurationError
-from tierflow.schemas.metrics import Metrics
 
 if TYPE_CHECKING:
-    from tierflow.sinks.elasticsearch.app import AppSettings
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
-
-log = logging.getLogger("tierflow.sink")
 
 
 @click.command("elasticsearch")
@@ -41,7 +34,7 @@ log = logging.getLogger("tierflow.sink")
 @setting("--group", default="tierflow-sink-elasticsearch", help="Consumer group; sinks of one group share the work.")
 @setting("--topic-prefix", default="", help="Put before each topic's name.")
 @setting("--session-timeout-s", type=click.IntRange(6, 300), default=10, help="Seconds until a dead sink is replaced.")
-@setting("--metrics-port", type=click.IntRange(1, 65_535), default=None, help="Serve metrics on this loopback port.")
+@metrics_settings
 def command(
     kafka: str,
     kafka_security: KafkaSecurity,
@@ -56,10 +49,10 @@ def command(
     group: str,
     topic_prefix: str,
     session_timeout_s: int,
-    metrics_port: int | None,
+    metrics_at: MetricsAddress,
 ) -> None:
     """Fill Elasticsearch with flow logs, policy counters and losses."""
-    from tierflow.sinks.elasticsearch.app import AppSettings
+    from tierflow.sinks.elasticsearch.app import AppSettings, run
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
     from tierflow.sinks.elasticsearch.indices import IndexNames
     from tierflow.sinks.elasticsearch.sink import SinkSettings
@@ -67,36 +60,16 @@ def command(
 
     reached = elasticsearch or ElasticsearchSettings(DEFAULT_URL)
     names = IndexNames(elasticsearch_index)
-    metrics = Metrics()
-    if metrics_port is not None:
-        try:
-            start_http_server(metrics_port, "127.0.0.1", metrics.registry)
-        except OSError as error:
-            raise ConfigurationError(f"--metrics-port {metrics_port}: {error.strerror}") from error
     settings = AppSettings(
         kafka, group, topic_prefix, session_timeout_s, retention_days, shards, replicas,
         SinkSettings(max_pending_bytes=buffer_mib << 20, linger_s=linger_s), kafka_security.client_arguments(),
     )  # fmt: skip
     writer = ElasticsearchWriter(connect(reached), names, reached.url, bulk_mib << 20)
-    asyncio.run(_serve(settings, writer, names, metrics))
+
+    async def work(stage: Stage) -> None:
+        await run(settings, writer, names, SystemClock(), stage.live, stage.stop, stage.ready)
+
+    asyncio.run(run_stage(kafka, settings.client, metrics_at, work))
     # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
     logging.shutdown()
     os._exit(0)
-
-
-async def _serve(settings: AppSettings, writer: object, names: object, metrics: Metrics) -> None:
-    from tierflow.sinks.elasticsearch.app import run
-
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await wait_for_broker(settings.kafka, 10.0, **settings.client)
-    await run(
-        settings,
-        writer,  # type: ignore[arg-type]  # imported late, to start quickly
-        names,  # type: ignore[arg-type]  # likewise
-        SystemClock(),
-        metrics,
-        stop,
-        lambda: log.info("ready"),
-    )

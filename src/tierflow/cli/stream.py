@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from pathlib import Path
 
 import click
-from aiokafka.errors import KafkaError
 
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.cli.state import state_folder
-from tierflow.schemas.errors import ConfigurationError, UnavailableError
-
-log = logging.getLogger("tierflow.stream")
+from tierflow.schemas.errors import ConfigurationError
 
 
 @click.command("stream")
@@ -55,7 +52,7 @@ log = logging.getLogger("tierflow.stream")
 @setting(
     "--session-timeout-s", type=click.IntRange(6, 300), default=10, help="Seconds until a dead worker is replaced."
 )
-@setting("--metrics-port", type=click.IntRange(0, 65_535), default=None, help="Serve metrics on this loopback port.")
+@metrics_settings
 @setting("--data-dir", type=click.Path(file_okay=False, path_type=Path), default=None, help="Folder for scratch files.")
 def command(
     kafka: str,
@@ -73,7 +70,7 @@ def command(
     topic_prefix: str,
     partitions: int | None,
     session_timeout_s: int,
-    metrics_port: int | None,
+    metrics_at: MetricsAddress,
     data_dir: Path | None,
 ) -> None:
     """Turn raw records into flow logs and policy counters."""
@@ -96,23 +93,16 @@ def command(
         topic_prefix=topic_prefix,
         partitions=partitions,
         session_timeout_s=session_timeout_s,
-        metrics_port=metrics_port,
         client=kafka_security.client_arguments(),
     )
+
+    async def work(stage: Stage) -> None:
+        await run(settings, stage.live, stage.probes, stage.stop, stage.ready)
+
     try:
-        asyncio.run(_serve(settings, run))
-    except KafkaError as error:
-        raise UnavailableError(f"--kafka {kafka}: {type(error).__name__}: {error}") from error
+        asyncio.run(run_stage(kafka, settings.client, metrics_at, work))
     except OSError as error:
         raise ConfigurationError(f"stream: {error.strerror or error}") from error
     # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
     logging.shutdown()
     os._exit(0)
-
-
-async def _serve(settings: object, run: object) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await run(settings, stop, lambda: log.info("ready"))  # type: ignore[operator]  # imported late, to start quickly

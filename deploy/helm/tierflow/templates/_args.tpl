@@ -8,6 +8,7 @@
 - --keepalive-s={{ .Values.stream.windowSeconds }}
 - --node=$(NODE_NAME)
 - --cluster={{ .Values.cluster }}
+- --metrics-host=0.0.0.0
 - --metrics-port={{ .Values.metrics.port }}
 {{- end }}
 
@@ -16,6 +17,7 @@
 - --kafka={{ include "tierflow.kafka" . }}
 - --kubernetes
 - --lease={{ .Release.Namespace }}/{{ include "tierflow.name" . }}-inventory
+- --metrics-host=0.0.0.0
 - --metrics-port={{ .Values.metrics.port }}
 {{- end }}
 
@@ -25,6 +27,7 @@
 - --window-s={{ .Values.stream.windowSeconds }}
 - --lateness-s={{ .Values.stream.latenessSeconds }}
 - --data-dir=/var/lib/tierflow/stream
+- --metrics-host=0.0.0.0
 - --metrics-port={{ .Values.metrics.port }}
 {{- end }}
 
@@ -35,6 +38,7 @@
 {{- if eq .Values.store.kind "duckdb" }}
 - --database=/var/lib/tierflow/flows.duckdb
 {{- end }}
+- --metrics-host=0.0.0.0
 - --metrics-port={{ .Values.metrics.port }}
 {{- end }}
 

@@ -1,9 +1,10 @@
-"""``/metrics``, ``/healthz`` and ``/readyz`` on a loopback port."""
+"""``/metrics``, ``/healthz`` and ``/readyz`` of a stage, served by its own event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,15 +17,29 @@ if TYPE_CHECKING:
 _REQUEST_S = 5.0
 
 
-class Health:
-    """A small HTTP server.
+def nothing() -> str:
+    """Nothing is wrong."""
+    return ""
 
-    ``ready`` and ``alive`` say what is wrong, or ``""``. Not ready: no traffic is handled yet, or not any more. Not
-    alive: only a new start can help.
+
+@dataclass(slots=True)
+class Probes:
+    """What a stage is asked; it puts its own questions in. Each says what is wrong, or ``""``.
+
+    Attributes:
+        ready: no traffic is handled yet, or not any more.
+        alive: only a new start can help.
     """
 
-    def __init__(self, live: Metrics, ready: Callable[[], str], alive: Callable[[], str], host: str, port: int) -> None:
-        self._live, self._ready, self._alive, self._host, self._port = live, ready, alive, host, port
+    ready: Callable[[], str] = nothing
+    alive: Callable[[], str] = nothing
+
+
+class Health:
+    """A small HTTP server of ``probes`` and metrics."""
+
+    def __init__(self, live: Metrics, probes: Probes, host: str, port: int) -> None:
+        self._live, self._probes, self._host, self._port = live, probes, host, port
         self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
@@ -60,7 +75,7 @@ class Health:
         if path == "/metrics":
             return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._live.registry)
         if path in ("/healthz", "/readyz"):
-            wrong = self._alive() if path == "/healthz" else self._ready()
+            wrong = self._probes.alive() if path == "/healthz" else self._probes.ready()
             status = "503 Service Unavailable" if wrong else "200 OK"
             return status, "text/plain", f"{wrong or 'ok'}\n".encode()
         return "404 Not Found", "text/plain", b"accepted: /metrics /healthz /readyz\n"
