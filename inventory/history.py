@@ -12,6 +12,7 @@ from tierflow.inventory.endpoint_versions import EndpointVersions, with_times
 from tierflow.inventory.resources import POLICY_KINDS, PolicyVersions, network_sets, services
 from tierflow.inventory.snapshot import EndpointVersion, Snapshot
 from tierflow.policy.model import Endpoint
+from tierflow.policy.ports import read_protocol
 from tierflow.schemas import inventory as topic
 from tierflow.schemas.clock import NS_PER_S
 
@@ -105,6 +106,7 @@ class History:
             node = spec.get("node") or ""
             addresses = spec.get("expectedIPs") or self._node_addresses_of(node)
             endpoint = self._host_endpoint(metadata["name"], metadata.get("labels") or {}, addresses)
+            endpoint = replace(endpoint, named_ports=_named_ports(spec.get("ports") or ()))
             return self._version(version, endpoint, node or metadata["name"], node, policed=True)
         endpoint = Endpoint(
             kind=content["type"],
@@ -234,3 +236,8 @@ class History:
             _services=port_table,
             _private=self._private,
         )
+
+
+def _named_ports(ports: Iterable[dict[str, Any]]) -> tuple[tuple[str, int, int], ...]:
+    """(name, protocol number, port) of a HostEndpoint's ports."""
+    return tuple((each["name"], read_protocol(each["protocol"]) or 0, each["port"]) for each in ports)

@@ -32,7 +32,7 @@ def describe_rule(rule: Rule, namespace: str | None) -> str:
         parts.append(f"IPv{rule.ip_version}")
     for name, icmp in (("ICMP", rule.icmp), ("not ICMP", rule.not_icmp)):
         if icmp is not None:
-            parts.append(f"{name} type {icmp.type} code {icmp.code}")
+            parts.append(f"{name} type {icmp.type}" + ("" if icmp.code is None else f" code {icmp.code}"))
     if rule.http:
         parts.append("HTTP conditions (not judged)")
     for word, entity in (("from", rule.source), ("to", rule.destination)):

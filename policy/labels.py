@@ -64,17 +64,40 @@ def _namespace_labels(resources: Resources, namespace: str) -> dict[str, str]:
 
 
 def policy_selector(policy: Policy) -> Node:
-    """Which endpoints a policy applies to, over the labels that endpoints have here."""
-    terms: list[Node] = []
+    """Which endpoints a policy applies to, over the labels that endpoints have here.
+
+    In a global policy, a namespaceSelector turns every ``all()`` beside it into "in some namespace", and a
+    serviceAccountSelector into "with a service account", as upstream's update processors do.
+    """
+    own = [parse_selector(policy.selector)] if policy.selector else []
+    accounts = policy.service_account_selector
     if policy.namespace is not None:
-        terms.append(Compare(NAMESPACE, "==", policy.namespace))
-    elif policy.namespace_selector:
-        terms.append(_prefixed(parse_selector(policy.namespace_selector), NAMESPACE_PREFIX))
-    if policy.service_account_selector:
-        terms.append(_prefixed(parse_selector(policy.service_account_selector), SERVICE_ACCOUNT_PREFIX))
-    if policy.selector:
-        terms.append(parse_selector(policy.selector))
-    return _both(terms)
+        terms: list[Node] = [Compare(NAMESPACE, "==", policy.namespace)]
+        if accounts:
+            terms.append(_prefixed(parse_selector(accounts), SERVICE_ACCOUNT_PREFIX))
+        return _both([*terms, *own])
+    if policy.namespace_selector:
+        scope = _prefixed(parse_selector(policy.namespace_selector), NAMESPACE_PREFIX)
+        own = [_with_all(each, NAMESPACE) for each in (scope, *own)]
+    if accounts:
+        scope = _prefixed(parse_selector(accounts), SERVICE_ACCOUNT_PREFIX)
+        own = [_with_all(each, SERVICE_ACCOUNT) for each in (scope, *own)]
+    return _both(own)
+
+
+def _with_all(node: Node, label: str) -> Node:
+    """The selector with "has the label" in place of ``all()``."""
+    match node:
+        case All():
+            return Has(label)
+        case Not():
+            return Not(_with_all(node.term, label))
+        case And():
+            return And(tuple(_with_all(term, label) for term in node.terms))
+        case Or():
+            return Or(tuple(_with_all(term, label) for term in node.terms))
+        case _:
+            return node
 
 
 def entity_selectors(entity: EntityRule, namespace: str | None) -> tuple[Node | None, Node | None]:

@@ -81,11 +81,11 @@ def _icmp(fields: Fields, name: str) -> Icmp | None:
     inner.close()
     if found.code is not None and found.type is None:
         inner.report("type", ABSENT, "an integer from 0 to 254, as there is a code")
-    return found
+    return found if found.type is not None else None
 
 
 def _check_icmp(fields: Fields, rule: Rule) -> None:
-    if rule.icmp is not None and rule.protocol not in _ICMP_VERSIONS:
+    if fields.has("icmp") and rule.protocol not in _ICMP_VERSIONS:
         fields.report("icmp", fields.values["icmp"], "with protocol ICMP or ICMPv6 only")
     for protocol in (rule.protocol, rule.not_protocol):
         if rule.ip_version and _ICMP_VERSIONS.get(protocol or 0, rule.ip_version) != rule.ip_version:

@@ -189,12 +189,14 @@ def test_node_ports_and_cluster_addresses_lead_to_the_services_port_and_a_host_e
     assert not holder(snapshot, "192.0.2.1", 50).policed
     host_endpoint = {
         "apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint",
-        "metadata": {"name": "n1-all", "labels": {"role": "node"}}, "spec": {"node": "n1", "interfaceName": "*"},
+        "metadata": {"name": "n1-all", "labels": {"role": "node"}},
+        "spec": {"node": "n1", "interfaceName": "*", "ports": [{"name": "kubelet", "protocol": "TCP", "port": 10250}]},
     }  # fmt: skip
     write(tmp_path / "hep.yaml", host_endpoint)
     folder.look(200)
     version = holder(folder.history.snapshot(), "192.0.2.1", 250)
     assert (version.kind, version.endpoint.name, version.name_aggr, version.policed) == ("hep", "n1-all", "n1", True)
+    assert version.endpoint.named_ports == (("kubelet", 6, 10250),)
 
 
 def test_the_storefronts_manifests_have_no_problem_and_its_policies_are_in_force() -> None:
