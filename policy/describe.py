@@ -71,9 +71,9 @@ def mismatch(judge: ScalarJudge, rule: Rule, namespace: str | None, flow: Flow) 
         reasons.append(f"the protocol is {protocol_name(flow.protocol).upper()}")
     elif not icmp_matches(rule, flow.protocol, flow.dest_port):
         reasons.append(f"ICMP type {flow.dest_port >> 8} code {flow.dest_port & 255}")
-    version = ipaddress.ip_address(flow.source.address).version
-    if rule.ip_version not in (None, version):
-        reasons.append(f"the flow is IPv{version}")
+    versions = {ipaddress.ip_address(side.address).version for side in (flow.source, flow.destination)}
+    if rule.ip_version is not None and versions != {rule.ip_version}:
+        reasons.append(f"the flow is {' and '.join(f'IPv{each}' for each in sorted(versions))}")
     for word, entity, side, port, with_ports in (
         ("source", rule.source, flow.source, flow.source_port, False),
         ("destination", rule.destination, flow.destination, flow.dest_port, True),
