@@ -24,6 +24,23 @@ WIDER_PRIVATE: Final = (
     *UPSTREAM_PRIVATE, "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128",
 )  # fmt: skip
 """The same with CGNAT, loopback, link-local and IPv6 unique local addresses."""
+_BY_WORD: Final = {"upstream": UPSTREAM_PRIVATE, "wider": WIDER_PRIVATE}
+
+
+def private_prefixes(words: Iterable[str]) -> tuple[str, ...]:
+    """The prefixes that ``upstream``, ``wider`` and prefixes name together, each once and in its usual form.
+
+    Raises:
+        ValueError: with the word that is none of these.
+    """
+    found: dict[str, None] = {}
+    for word in words:
+        for prefix in _BY_WORD.get(word, (word,)):
+            try:
+                found[str(ipaddress.ip_network(prefix))] = None
+            except ValueError as error:
+                raise ValueError(word) from error
+    return tuple(found)
 
 
 def prefix_range(cidr: str) -> tuple[int, int, int]:

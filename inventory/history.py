@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tierflow.inventory.address_ranges import UPSTREAM_PRIVATE, PrivateRanges
 from tierflow.inventory.endpoint_versions import EndpointVersions, with_times
-from tierflow.inventory.resources import POLICY_KINDS, PolicyVersions, network_sets, services
+from tierflow.inventory.resources import OUTSIDE_KINDS, POLICY_KINDS, Outside, OutsideTimes, outside_of, parse_policies
+from tierflow.inventory.services import Slices, service_table
 from tierflow.inventory.snapshot import EndpointVersion, Snapshot
+from tierflow.inventory.timeline import Timeline
 from tierflow.policy.model import Endpoint
 from tierflow.policy.ports import read_protocol
 from tierflow.schemas import inventory as topic
@@ -19,32 +20,37 @@ from tierflow.schemas.clock import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
     from tierflow.inventory.endpoint_versions import EndpointColumns, Which
     from tierflow.policy.document import Problem
+    from tierflow.policy.model import Resources
     from tierflow.schemas.inventory import Heartbeat, Message, ObjectVersion, Tombstone
 
 DEFAULT_RETENTION_NS: Final = 3600 * NS_PER_S
 
 
+_RARE_KINDS: Final = topic.KINDS - {topic.ENDPOINT, topic.ENDPOINT_SLICE}
+
+
 class History:
     """Applies messages in the topic's order; equal messages give equal snapshots, whenever these are taken."""
 
-    def __init__(self, *, retention_ns: int = DEFAULT_RETENTION_NS, private: Sequence[str] = UPSTREAM_PRIVATE) -> None:
-        """Keep versions for ``retention_ns`` after their end; ``private`` are the prefixes shown as ``pvt``."""
+    def __init__(self, *, retention_ns: int = DEFAULT_RETENTION_NS) -> None:
+        """Keep versions for ``retention_ns`` after their end, until the topic's settings say otherwise."""
         self._retention_ns = retention_ns
-        self._private = PrivateRanges(private)
         self._watermark_ns = 0
         self._epoch = -1
         self._expired_ns = 0
         self._generation = 0
         self._endpoints = EndpointVersions()
         self._namespace_ids: dict[str, int] = {}
-        self._rare: dict[Which, ObjectVersion] = {}
-        self._rare_changed = True
-        self._policies = PolicyVersions()
+        self._slices = Slices()
+        self._rare: dict[str, dict[Which, ObjectVersion]] = {}
+        self._stale = set(_RARE_KINDS)
+        self._policies: Timeline[Resources] = Timeline(self._parse)
+        self._outside: Timeline[Outside] = Timeline(lambda versions: outside_of(versions, self._namespace_id))
+        self._problems: dict[str, Problem] = {}
         self._strings: dict[str, str] = {}
+        self._rare_parts: dict[str, Any] = {}
         self._columns: EndpointColumns | None = None
         self._snapshot: Snapshot | None = None
 
@@ -56,7 +62,12 @@ class History:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Policies that could not be used."""
-        return tuple(self._policies.problems.values())
+        return tuple(self._problems.values())
+
+    @property
+    def known_from_ns(self) -> int:
+        """The begin of the retained past: of what was before, only what held on at this time is known."""
+        return max(0, self._watermark_ns - self._retention_ns)
 
     def apply(self, message: Message) -> None:
         """Take one message; a message seen before changes nothing."""
@@ -64,25 +75,35 @@ class History:
             self._heartbeat(message)
         elif isinstance(message, topic.Tombstone):
             self._forget(message)
-        elif message.kind in (topic.ENDPOINT, topic.NODE) or message.object.get("kind") == "HostEndpoint":
-            self._put_endpoint(message)
-        if isinstance(message, topic.ObjectVersion) and message.kind != topic.ENDPOINT:
-            self._put_rare(message)
+        elif message.kind == topic.ENDPOINT_SLICE:
+            self._slices.put(message)
+        else:
+            if message.kind in (topic.ENDPOINT, topic.NODE) or message.object.get("kind") == "HostEndpoint":
+                self._put_endpoint(message)
+            if message.kind != topic.ENDPOINT:
+                self._put_rare(message)
 
     def _heartbeat(self, heartbeat: Heartbeat) -> None:
         if heartbeat.epoch < self._epoch:
             return
-        self._epoch = heartbeat.epoch
+        if heartbeat.epoch > self._epoch and heartbeat.watermark_ns:
+            # Another publisher, or a clock that was put right, may know less far than the one before.
+            self._epoch, self._watermark_ns = heartbeat.epoch, heartbeat.watermark_ns
         self._watermark_ns = max(self._watermark_ns, heartbeat.watermark_ns)
 
     def _put_rare(self, version: ObjectVersion) -> None:
         which = (version.kind, version.key, version.valid_from_ns)
-        if self._rare.get(which) == version:
+        of_kind = self._rare.setdefault(version.kind, {})
+        if of_kind.get(which) == version:
             return
-        self._rare[which] = version
-        self._rare_changed = True
+        of_kind[which] = version
+        self._stale.add(version.kind)
         if version.kind in POLICY_KINDS:
             self._policies.touch(version)
+        if version.kind in OUTSIDE_KINDS:
+            self._outside.touch(version)
+        if version.kind == topic.SETTINGS and version.valid_to_ns is None:
+            self._retention_ns = topic.Settings.of_object(version.object).retention_s * NS_PER_S
 
     def _put_endpoint(self, version: ObjectVersion) -> None:
         which = (version.kind, version.key, version.valid_from_ns)
@@ -136,8 +157,8 @@ class History:
     def _node_addresses_of(self, name: str) -> list[str]:
         return [
             address
-            for version in self._rare.values()
-            if version.kind == topic.NODE and version.valid_to_ns is None and version.object["name"] == name
+            for version in self._of_kinds(topic.NODE)
+            if version.valid_to_ns is None and version.object["name"] == name
             for address in version.object["addresses"]
         ]
 
@@ -149,17 +170,25 @@ class History:
         shared = self._strings.setdefault
         return {shared(key, key): shared(value, value) for key, value in labels.items()}
 
+    def _of_kinds(self, *kinds: str) -> list[ObjectVersion]:
+        return [version for kind in kinds for version in self._rare.get(kind, {}).values()]
+
+    def _parse(self, versions: Sequence[ObjectVersion]) -> Resources:
+        resources, problems = parse_policies(versions)
+        self._problems |= {str(problem): problem for problem in problems}
+        return resources
+
     def _forget(self, tombstone: Tombstone) -> None:
         which = (tombstone.kind, tombstone.key, tombstone.valid_from_ns)
-        version = self._rare.get(which)
+        version = self._rare.get(tombstone.kind, {}).get(which)
         # The topic's own retention is longer than a reader's: only what has ended is ever forgotten.
         if version is not None and version.valid_to_ns is not None:
             self._expire_rare([which])
 
     def _expire_rare(self, old: Iterable[Which]) -> None:
         for which in old:
-            del self._rare[which]
-            self._rare_changed = True
+            del self._rare[which[0]][which]
+            self._stale.add(which[0])
 
     def _expire(self) -> None:
         """Drop what ended before the retained past; done rarely, since it numbers endpoint versions anew."""
@@ -168,8 +197,15 @@ class History:
             return
         self._expired_ns = horizon
         self._policies.expire(horizon)
+        self._outside.expire(horizon)
+        self._slices.expire(horizon)
         self._expire_rare(
-            [which for which, each in self._rare.items() if each.valid_to_ns is not None and each.valid_to_ns < horizon]
+            [
+                which
+                for of_kind in self._rare.values()
+                for which, each in of_kind.items()
+                if each.valid_to_ns is not None and each.valid_to_ns < horizon
+            ]
         )
         if self._endpoints.expire(horizon):
             self._generation += 1
@@ -178,64 +214,46 @@ class History:
     def snapshot(self) -> Snapshot:
         """What is known now. Cheap when little changed since the last one; the same object when nothing did."""
         self._expire()
-        last, columns = self._snapshot, self._endpoints.columns()
-        if last is None or self._rare_changed:
-            last = self._rare_parts(columns)
-        elif columns is self._columns:
+        last, columns, slices = self._snapshot, self._endpoints.columns(), self._slices.by_service()
+        if last is not None and not self._stale and columns is self._columns and slices is last.slices:
             if last.watermark_ns != self._watermark_ns:
                 self._snapshot = last = replace(last, watermark_ns=self._watermark_ns)
             return last
+        self._update_rare_parts()
         self._columns = columns
-        self._snapshot = replace(
-            last,
+        boundaries = with_times(columns.boundaries_ns, self._rare_parts["policy_from_ns"].tolist())
+        self._snapshot = Snapshot(
+            **self._rare_parts,
             watermark_ns=self._watermark_ns,
             generation=self._generation,
-            boundaries_ns=self._boundaries(columns, last),
+            boundaries_ns=last.boundaries_ns if last and np.array_equal(boundaries, last.boundaries_ns) else boundaries,
             endpoints=columns.versions,
             endpoint_namespace=columns.namespaces,
             namespaces=tuple(self._namespace_ids),
+            slices=slices,
             _held=columns.held,
             _held_lately=columns.held_lately,
         )
         return self._snapshot
 
-    def _boundaries(self, columns: EndpointColumns, last: Snapshot) -> NDArray[np.uint64]:
-        found = with_times(columns.boundaries_ns, last.policy_from_ns.tolist())
-        return last.boundaries_ns if np.array_equal(found, last.boundaries_ns) else found
-
-    def _rare_parts(self, columns: EndpointColumns) -> Snapshot:
-        now = [each for each in self._rare.values() if each.valid_to_ns is None]
-        for version in now:
-            if version.kind in (topic.NETWORK_SET, topic.POLICY):
-                self._namespace_id(version.object["metadata"].get("namespace") or "")
-        nodes = [each.object for each in now if each.kind == topic.NODE]
-        node_addresses = [address for node in nodes for address in node["addresses"]]
-        sets, set_table = network_sets([each for each in now if each.kind == topic.NETWORK_SET], self._namespace_ids)
-        ports, port_table = services(
-            [each for each in self._rare.values() if each.kind == topic.SERVICE], node_addresses
-        )
-        policies = self._policies.build(
-            [each for each in self._rare.values() if each.kind in POLICY_KINDS], self._watermark_ns - self._retention_ns
-        )
-        self._rare_changed = False
-        return Snapshot(
-            watermark_ns=self._watermark_ns,
-            generation=self._generation,
-            boundaries_ns=columns.boundaries_ns,
-            endpoints=columns.versions,
-            endpoint_namespace=columns.namespaces,
-            namespaces=(),
-            network_sets=sets,
-            services=ports,
-            node_names=tuple(sorted(node["name"] for node in nodes)),
-            policy_versions=tuple(resources for _, resources in policies),
-            policy_from_ns=np.array([begin for begin, _ in policies], np.int64),
-            _held=columns.held,
-            _held_lately=columns.held_lately,
-            _sets=set_table,
-            _services=port_table,
-            _private=self._private,
-        )
+    def _update_rare_parts(self) -> None:
+        """Make those parts of a snapshot anew whose objects, other than endpoints, have changed."""
+        parts = self._rare_parts
+        horizon = self._watermark_ns - self._retention_ns
+        if self._stale & POLICY_KINDS:
+            policies = self._policies.build(self._of_kinds(*POLICY_KINDS), horizon)
+            parts["policy_versions"] = tuple(resources for _, resources in policies)
+            parts["policy_from_ns"] = np.array([begin for begin, _ in policies], np.int64)
+        if self._stale & OUTSIDE_KINDS:
+            parts["_outside"] = outside = OutsideTimes(self._outside.build(self._of_kinds(*OUTSIDE_KINDS), horizon))
+            parts["network_sets"] = outside.entries
+        if self._stale & {topic.SERVICE, topic.NODE}:
+            parts["_services"] = table = service_table(self._of_kinds(topic.SERVICE), self._of_kinds(topic.NODE))
+            parts["services"] = table.ports
+        if topic.NODE in self._stale:
+            nodes = (each for each in self._of_kinds(topic.NODE) if each.valid_to_ns is None)
+            parts["node_names"] = tuple(sorted(each.object["name"] for each in nodes))
+        self._stale.clear()
 
 
 def _named_ports(ports: Iterable[dict[str, Any]]) -> tuple[tuple[str, int, int], ...]:

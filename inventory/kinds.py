@@ -43,6 +43,7 @@ KINDS: Final = (
     Kind("Node", ("v1",), "nodes", False, (topic.NODE,)),
     Kind("ServiceAccount", ("v1",), "serviceaccounts", True, (topic.SERVICE_ACCOUNT,)),
     Kind("Service", ("v1",), "services", True, (topic.SERVICE,)),
+    Kind("EndpointSlice", ("discovery.k8s.io/v1",), "endpointslices", True, (topic.ENDPOINT_SLICE,)),
     Kind("Pod", ("v1",), "pods", True, (topic.ENDPOINT,)),
     Kind("NetworkPolicy", ("networking.k8s.io/v1",), "networkpolicies", True, (topic.POLICY,)),
     Kind("ClusterNetworkPolicy", _CLUSTER_POLICY, "clusternetworkpolicies", False, (topic.POLICY,)),

@@ -9,13 +9,17 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import yaml
 
+from tierflow.inventory.fields import MalformedObject
 from tierflow.inventory.kinds import kind_of
-from tierflow.inventory.objects import MalformedObject, Reduced, reduce
+from tierflow.inventory.names import Naming, calico_name
+from tierflow.inventory.objects import Reduced, reduce
 from tierflow.inventory.versions import Versions
 from tierflow.policy.document import Problem
 from tierflow.policy.resources import parse_documents
+from tierflow.schemas.inventory import OBJECT_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,10 +90,11 @@ def load_folder(folder: Path) -> tuple[Resources, list[Problem]]:
 class ManifestSource:
     """Looks at folders, and says what began and ended since it last did."""
 
-    __slots__ = ("_files", "_folders", "_versions", "problems")
+    __slots__ = ("_files", "_folders", "_naming", "_versions", "problems")
 
-    def __init__(self, folders: Sequence[Path], versions: Versions | None = None) -> None:
-        """``versions`` is what has been published already."""
+    def __init__(self, folders: Sequence[Path], versions: Versions | None = None, naming: Naming = calico_name) -> None:
+        """``versions`` is what has been published already, ``naming`` names pods."""
+        self._naming = naming
         self._folders = tuple(folders)
         self._versions = versions if versions is not None else Versions()
         self._files: dict[Path, _File] = {}
@@ -116,7 +121,7 @@ class ManifestSource:
             for each in self._files[path].reduced:
                 wanted[each.kind, each.key] = each
         messages: list[ObjectVersion] = []
-        for kind in sorted({kind for kind, _ in wanted} | self._versions.kinds()):
+        for kind in sorted({kind for kind, _ in wanted} | (self._versions.kinds() & OBJECT_KINDS)):
             keys = {key for of_kind, key in wanted if of_kind == kind and wanted[of_kind, key].object is not None}
             messages += self._versions.retain(kind, keys, now_ns=now_ns)
         for (kind, key), each in wanted.items():
@@ -142,12 +147,12 @@ class ManifestSource:
         for path, stamp in present.items():
             known = self._files.get(path)
             if known is None or known.stamp != stamp:
-                self._files[path] = _read(path, stamp, known)
+                self._files[path] = _read(path, stamp, known, self._naming)
                 changed = True
         return changed
 
 
-def _read(path: Path, stamp: Stamp, before: _File | None) -> _File:
+def _read(path: Path, stamp: Stamp, before: _File | None, naming: Naming) -> _File:
     problems, reduced = [], []
     try:
         documents = list(documents_of(path))
@@ -161,9 +166,19 @@ def _read(path: Path, stamp: Stamp, before: _File | None) -> _File:
         if kind is None:
             continue
         try:
-            reduced.append(reduce(kind, manifest))
+            found = reduce(kind, manifest, naming)
+            _check_encodable(found)
+            reduced.append(found)
         except MalformedObject as error:
             metadata = manifest.get("metadata")
             name = metadata.get("name") if isinstance(metadata, dict) else None
             problems.append(f"{file}: document {index}: {kind.name} {name or '(no name)'}: {error}")
     return _File(stamp, tuple(reduced), tuple(problems))
+
+
+def _check_encodable(found: Reduced) -> None:
+    """YAML can hold what JSON, and so no object of a cluster, can: bytes, endless numbers, keys that are no texts."""
+    try:
+        orjson.dumps(found.object)
+    except orjson.JSONEncodeError as error:
+        raise MalformedObject("content", str(error), "what JSON can hold") from error

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from tierflow.inventory.fields import (
+    MalformedObject,
+    address_of,
+    labels_of,
+    mapping,
+    mappings,
+    port_of,
+    protocol_of,
+    text,
+    texts,
+    time_ns,
+    unique,
+)
+from tierflow.inventory.names import Naming, calico_name
 from tierflow.policy.resources import parse_documents
 from tierflow.schemas import inventory as topic
-from tierflow.schemas.clock import NS_PER_S
-from tierflow.schemas.record import PROTOCOL_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,21 +35,8 @@ _TUNNEL_ANNOTATIONS: Final = (
     "projectcalico.org/IPv4WireguardInterfaceAddr",
     "projectcalico.org/IPv6WireguardInterfaceAddr",
 )
+_FLANNEL_BACKEND: Final = "flannel.alpha.coreos.com/backend-type"
 _CALICO_ADDRESS_ANNOTATIONS: Final = ("projectcalico.org/IPv4Address", "projectcalico.org/IPv6Address")
-
-
-class MalformedObject(ValueError):
-    """An object can't be used.
-
-    Attributes:
-        field: path of the field at fault.
-        found: what stands there.
-        accepted: what may stand there.
-    """
-
-    def __init__(self, field: str, found: object, accepted: str) -> None:
-        super().__init__(f"{field} is {found!r}; accepted: {accepted}")
-        self.field, self.found, self.accepted = field, found, accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +62,13 @@ def object_key(kind: Kind, namespace: str, name: str) -> str:
     return f"{group}/{kind.name}/{namespace}/{name}" if group else f"{kind.name}/{namespace}/{name}"
 
 
-def reduce(kind: Kind, manifest: dict[str, Any]) -> Reduced:
-    """The inventory object of a manifest.
+def reduce(kind: Kind, manifest: dict[str, Any], naming: Naming = calico_name) -> Reduced:
+    """The inventory object of a manifest; ``naming`` gives pods their aggregated names.
 
     Raises:
         MalformedObject: a field that is needed is missing or wrong.
     """
-    metadata = _mapping(manifest, "metadata", "metadata")
+    metadata = mapping(manifest, "metadata", "metadata")
     name = metadata.get("name")
     if not isinstance(name, str) or not name:
         raise MalformedObject("metadata.name", name, "a name")
@@ -84,167 +82,155 @@ def reduce(kind: Kind, manifest: dict[str, Any]) -> Reduced:
     else:
         namespace = ""
     key = object_key(kind, namespace, name)
-    _labels(metadata, "metadata.labels")
+    labels_of(metadata, "metadata.labels")
     become = kind.becomes[0]
     if kind.name == "Pod":
-        return Reduced(become, key, _pod_began(manifest, metadata), _pod(manifest, metadata, namespace, name))
-    makers = {"Node": _node, "Service": _service}
+        return Reduced(become, key, _pod_began(manifest, metadata), _pod(manifest, metadata, namespace, naming))
+    makers = {"Node": _node, "Service": _service, "EndpointSlice": _endpoint_slice}
     maker = makers.get(kind.name, _plain)
-    began = _time(metadata.get("creationTimestamp"), "metadata.creationTimestamp")
+    began = time_ns(metadata.get("creationTimestamp"), "metadata.creationTimestamp")
     return Reduced(become, key, began, maker(kind, manifest, metadata))
 
 
-def _mapping(parent: dict[str, Any], field: str, path: str) -> dict[str, Any]:
-    value = parent.get(field)
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise MalformedObject(path, value, "a mapping from names")
-    return value
-
-
-def _list(parent: dict[str, Any], field: str, path: str) -> list[dict[str, Any]]:
-    value = parent.get(field)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise MalformedObject(path, value, "a list of mappings")
-    return value
-
-
-def _labels(metadata: dict[str, Any], path: str) -> dict[str, str]:
-    labels = _mapping(metadata, "labels", path)
-    for key, value in labels.items():
-        if not isinstance(value, str):
-            raise MalformedObject(f"{path}.{key}", value, "text (quote it in YAML)")
-    return labels
-
-
-def _time(value: object, path: str) -> int | None:
-    if value is None:
-        return None
-    try:
-        parsed = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise MalformedObject(path, value, "a time such as 2026-01-31T12:00:00Z") from error
-    parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    return int(parsed.timestamp() * 1_000_000) * (NS_PER_S // 1_000_000)
-
-
-def _address(value: object, path: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
-    except ValueError as error:
-        raise MalformedObject(path, value, "an IPv4 or IPv6 address") from error
-
-
-def _unique(addresses: Iterator[str]) -> list[str]:
-    return list(dict.fromkeys(addresses))
-
-
 def _pod_began(manifest: dict[str, Any], metadata: dict[str, Any]) -> int | None:
-    started = _time(_mapping(manifest, "status", "status").get("startTime"), "status.startTime")
-    return started or _time(metadata.get("creationTimestamp"), "metadata.creationTimestamp")
+    started = time_ns(mapping(manifest, "status", "status").get("startTime"), "status.startTime")
+    return started or time_ns(metadata.get("creationTimestamp"), "metadata.creationTimestamp")
 
 
-def _pod(manifest: dict[str, Any], metadata: dict[str, Any], namespace: str, name: str) -> dict[str, Any] | None:
-    spec, status = _mapping(manifest, "spec", "spec"), _mapping(manifest, "status", "status")
+def _pod(manifest: dict[str, Any], metadata: dict[str, Any], namespace: str, naming: Naming) -> dict[str, Any] | None:
+    spec, status = mapping(manifest, "spec", "spec"), mapping(manifest, "status", "status")
     # A pod that ended has given its address back; one on the host's network never had its own.
     if status.get("phase") in ("Succeeded", "Failed") or spec.get("hostNetwork"):
         return None
-    several = _list(status, "podIPs", "status.podIPs")
-    addresses = _unique(_address(each.get("ip"), f"status.podIPs[{i}].ip") for i, each in enumerate(several))
+    several = mappings(status, "podIPs", "status.podIPs")
+    addresses = unique(address_of(each.get("ip"), f"status.podIPs[{i}].ip") for i, each in enumerate(several))
     if not addresses and status.get("podIP"):
-        addresses = [_address(status["podIP"], "status.podIP")]
+        addresses = [address_of(status["podIP"], "status.podIP")]
     if not addresses:
         return None
     return {
         "type": "wep",
         "namespace": namespace,
-        "name": name,
-        "labels": _labels(metadata, "metadata.labels"),
-        "service_account": spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",
+        "name": metadata["name"],
+        "labels": labels_of(metadata, "metadata.labels"),
+        "service_account": text(spec, "serviceAccountName", "spec.serviceAccountName")
+        or text(spec, "serviceAccount", "spec.serviceAccount")
+        or "default",
         "named_ports": sorted(_named_ports(spec)),
         "addresses": addresses,
-        "node": spec.get("nodeName") or "",
-        "name_aggr": _name_aggr(metadata, name),
+        "node": text(spec, "nodeName", "spec.nodeName"),
+        "name_aggr": naming(manifest),
         "policed": True,
     }
 
 
 def _named_ports(spec: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
-    for i, container in enumerate(_list(spec, "containers", "spec.containers")):
-        for j, port in enumerate(_list(container, "ports", f"spec.containers[{i}].ports")):
+    for i, container in enumerate(mappings(spec, "containers", "spec.containers")):
+        for j, port in enumerate(mappings(container, "ports", f"spec.containers[{i}].ports")):
             if port.get("name"):
                 path = f"spec.containers[{i}].ports[{j}]"
                 yield (
                     str(port["name"]),
-                    _protocol(port, path),
-                    _port(port.get("containerPort"), f"{path}.containerPort"),
+                    protocol_of(port, path),
+                    port_of(port.get("containerPort"), f"{path}.containerPort"),
                 )
-
-
-def _protocol(port: dict[str, Any], path: str) -> int:
-    name = port.get("protocol") or "TCP"
-    number = PROTOCOL_NUMBERS.get(str(name).lower())
-    if number is None:
-        raise MalformedObject(f"{path}.protocol", name, "TCP, UDP or SCTP")
-    return number
-
-
-def _port(value: object, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
-        raise MalformedObject(path, value, "a port from 1 to 65535")
-    return value
-
-
-def _name_aggr(metadata: dict[str, Any], name: str) -> str:
-    """Calico's aggregated name: ``generateName`` with a star, else the bare name."""
-    prefix = metadata.get("generateName")
-    return f"{prefix}*" if isinstance(prefix, str) and prefix else name
 
 
 def _node(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
     del kind
-    status = _mapping(manifest, "status", "status")
+    status = mapping(manifest, "status", "status")
     addresses = [
-        _address(each.get("address"), f"status.addresses[{i}].address")
-        for i, each in enumerate(_list(status, "addresses", "status.addresses"))
+        address_of(each.get("address"), f"status.addresses[{i}].address")
+        for i, each in enumerate(mappings(status, "addresses", "status.addresses"))
         if each.get("type") in ("InternalIP", "ExternalIP")
     ]
-    annotations = _mapping(metadata, "annotations", "metadata.annotations")
+    annotations = mapping(metadata, "annotations", "metadata.annotations")
     addresses += [
-        _address(str(annotations[name]).partition("/")[0], f"metadata.annotations[{name}]")
+        address_of(str(annotations[name]).partition("/")[0], f"metadata.annotations[{name}]")
         for name in (*_TUNNEL_ANNOTATIONS, *_CALICO_ADDRESS_ANNOTATIONS)
         if annotations.get(name)
     ]
+    addresses += _of_pod_network(mapping(manifest, "spec", "spec"), annotations)
     return {
         "name": metadata["name"],
-        "labels": _labels(metadata, "metadata.labels"),
-        "addresses": _unique(iter(addresses)),
+        "labels": labels_of(metadata, "metadata.labels"),
+        "addresses": unique(iter(addresses)),
+    }
+
+
+def _of_pod_network(spec: dict[str, Any], annotations: dict[str, Any]) -> Iterator[str]:
+    """The node's own addresses in its pods' network: the gateway that host-local gives out, and Flannel's tunnel.
+
+    Where another allocates the addresses (Calico's blocks), a pod may have one of these; it comes first, because it
+    began later than the node.
+    """
+    ranges = texts(spec, "podCIDRs", "spec.podCIDRs") or [text(spec, "podCIDR", "spec.podCIDR")]
+    for i, cidr in enumerate(each for each in ranges if each):
+        try:
+            network = ipaddress.ip_network(cidr, strict=False)
+        except ValueError as error:
+            raise MalformedObject(f"spec.podCIDRs[{i}]", cidr, "an IPv4 or IPv6 prefix") from error
+        if annotations.get(_FLANNEL_BACKEND) == "vxlan":
+            yield str(network.network_address)
+        if network.num_addresses > 2:
+            yield str(network.network_address + 1)
+
+
+def _endpoint_slice(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """Backends of a Service as kube-proxy takes them: those that are ready, else those that still serve."""
+    del kind
+    service = labels_of(metadata, "metadata.labels").get("kubernetes.io/service-name")
+    if not service or manifest.get("addressType") == "FQDN":
+        return None
+    ready, serving = [], []
+    for i, endpoint in enumerate(mappings(manifest, "endpoints", "endpoints")):
+        # An endpoint's addresses are interchangeable; consumers use the first (discovery.k8s.io/v1).
+        found = texts(endpoint, "addresses", f"endpoints[{i}].addresses")[:1]
+        addresses = [address_of(each, f"endpoints[{i}].addresses[0]") for each in found]
+        conditions = mapping(endpoint, "conditions", f"endpoints[{i}].conditions")
+        if conditions.get("ready") is not False:
+            ready += addresses
+        elif conditions.get("serving"):
+            serving += addresses
+    ports = [
+        {
+            "name": text(port, "name", f"ports[{i}].name"),
+            "protocol": protocol_of(port, f"ports[{i}]"),
+            "port": port_of(port["port"], f"ports[{i}].port"),
+        }
+        for i, port in enumerate(mappings(manifest, "ports", "ports"))
+        if port.get("port") is not None
+    ]
+    return {
+        "namespace": metadata.get("namespace") or "default",
+        "service": service,
+        "backends": sorted(unique(ready or serving)),
+        "ports": ports,
     }
 
 
 def _service(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
-    spec = _mapping(manifest, "spec", "spec")
+    spec = mapping(manifest, "spec", "spec")
     ports = [
         {
-            "name": str(port.get("name") or ""),
-            "protocol": _protocol(port, f"spec.ports[{i}]"),
-            "port": _port(port.get("port"), f"spec.ports[{i}].port"),
-            "node_port": _port(port["nodePort"], f"spec.ports[{i}].nodePort") if port.get("nodePort") else 0,
+            "name": text(port, "name", f"spec.ports[{i}].name"),
+            "protocol": protocol_of(port, f"spec.ports[{i}]"),
+            "port": port_of(port.get("port"), f"spec.ports[{i}].port"),
+            "node_port": port_of(port["nodePort"], f"spec.ports[{i}].nodePort") if port.get("nodePort") else 0,
         }
-        for i, port in enumerate(_list(spec, "ports", "spec.ports"))
+        for i, port in enumerate(mappings(spec, "ports", "spec.ports"))
     ]
-    balancer = _mapping(_mapping(manifest, "status", "status"), "loadBalancer", "status.loadBalancer")
-    several = spec.get("clusterIPs")
-    fields = [("spec.clusterIPs", each) for each in several] if several else [("spec.clusterIP", spec.get("clusterIP"))]
-    fields += [("spec.externalIPs", each) for each in spec.get("externalIPs") or []]
+    balancer = mapping(mapping(manifest, "status", "status"), "loadBalancer", "status.loadBalancer")
+    several = texts(spec, "clusterIPs", "spec.clusterIPs")
+    fields: list[tuple[str, object]] = [("spec.clusterIPs", each) for each in several]
+    fields += [] if several else [("spec.clusterIP", spec.get("clusterIP"))]
+    fields += [("spec.externalIPs", each) for each in texts(spec, "externalIPs", "spec.externalIPs")]
     fields += [
+        # A balancer that has only a name is not found by address.
         ("status.loadBalancer.ingress", each.get("ip"))
-        for each in _list(balancer, "ingress", "status.loadBalancer.ingress")
+        for each in mappings(balancer, "ingress", "status.loadBalancer.ingress")
     ]
-    addresses = _unique(_address(value, path) for path, value in fields if value not in (None, "", "None"))
+    addresses = unique(address_of(value, path) for path, value in fields if value not in (None, "", "None"))
     return {
         "name": metadata["name"],
         "namespace": metadata.get("namespace") or "default",
@@ -266,7 +252,7 @@ def _plain(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> di
         # Items of a list don't say it; Calico's storage version has the same fields as v3.
         version = kind.group_versions[0]
     stripped: dict[str, Any] = {"apiVersion": version, "kind": kind.name, "metadata": kept}
-    spec = _mapping(manifest, "spec", "spec")
+    spec = mapping(manifest, "spec", "spec")
     if kind.becomes[0] == topic.NETWORK_SET:
         _check_nets(spec)
     if spec:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tierflow.schemas.clock import NS_PER_S
-from tierflow.schemas.inventory import Heartbeat, Message, ObjectVersion
+from tierflow.schemas.inventory import SETTINGS, SETTINGS_KEY, Heartbeat, Message, ObjectVersion, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tierflow.schemas.clock import Clock
 
 HEARTBEAT_EVERY_S = 1.0
+CLOCK_STEP_NS = NS_PER_S
+"""A clock that goes back by more was ahead before; less is slewing, and times simply stand still for so long."""
 
 
 class Source(Protocol):
@@ -32,6 +34,10 @@ class Source(Protocol):
         """Everything before it has been handed over."""
         ...
 
+    def clock_went_back(self) -> None:
+        """The clock was ahead until now: the watermark must not stay there."""
+        ...
+
     def complaints(self) -> list[str]:
         """What a person should know that hasn't been said yet."""
         ...
@@ -39,11 +45,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PublishSettings:
-    """Who publishes, and how long what ended is kept."""
+    """Who publishes, and what every reader must go by."""
 
     identity: str
     epoch: int
-    retention_ns: int = 3600 * NS_PER_S
+    topic: Settings
 
 
 async def take_over(reader: Reader, versions: Versions) -> int:
@@ -73,22 +79,34 @@ async def publish(
     stop: asyncio.Event,
     *,
     pause_s: float,
+    may: Callable[[], bool],
     ready: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
-    """Write what the source says until ``stop``; ``ready`` is called once, after the source's first complete answer."""
-    beat_s, started = -HEARTBEAT_EVERY_S, False
+    """Write what the source says until ``stop``, or until ``may`` says that it is another's turn.
+
+    ``ready`` is called once, after the source's first complete answer.
+    """
+    beat_s, started, epoch, last_ns = -HEARTBEAT_EVERY_S, False, settings.epoch, clock.now_ns()
+    waiting = versions.put(SETTINGS, SETTINGS_KEY, settings.topic.to_object(), began_ns=0, now_ns=last_ns)
     while not stop.is_set():
-        messages: list[Message] = list(await asyncio.to_thread(source.look))
+        if (now := clock.now_ns()) < last_ns - CLOCK_STEP_NS:
+            say(f"the clock went back by {(last_ns - now) / NS_PER_S:.1f} s: what begins later than now begins now")
+            source.clock_went_back()
+            waiting += versions.clock_went_back(now)
+            epoch += 1
+        last_ns = now
+        messages: list[Message] = [*waiting, *await asyncio.to_thread(source.look)]
+        waiting = []
         for text in source.complaints():
             say(text)
         watermark = source.watermark_ns
-        if stop.is_set():
+        if stop.is_set() or not may():
             break
         if messages or clock.monotonic_s() - beat_s >= HEARTBEAT_EVERY_S:
             beat_s = clock.monotonic_s()
-            messages += versions.expire(clock.now_ns() - settings.retention_ns)
-            messages.append(Heartbeat(watermark, settings.identity, settings.epoch))
+            messages += versions.expire(clock.now_ns() - settings.topic.retention_s * NS_PER_S)
+            messages.append(Heartbeat(watermark, settings.identity, epoch))
             await publisher.publish(messages)
         if watermark and not started:
             started = True

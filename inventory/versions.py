@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tierflow.schemas.inventory import Message, ObjectVersion, Tombstone
+from tierflow.schemas.inventory import ENDPOINT, Message, ObjectVersion, Tombstone
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
+
+Which = tuple[str, str, int]
+"""Kind, key and valid_from_ns of a version."""
 
 
 class Versions:
@@ -18,12 +23,15 @@ class Versions:
     differs. Times never go back: a change noticed at an earlier time than the version it ends ends it right there.
     """
 
-    __slots__ = ("_closed", "_open", "_released_ns")
+    __slots__ = ("_closed", "_ends", "_open", "_released", "_releases")
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], ObjectVersion] = {}
-        self._closed: dict[tuple[str, str, int], int] = {}
-        self._released_ns: dict[str, int] = {}
+        self._closed: dict[Which, ObjectVersion] = {}
+        self._released: dict[str, int] = {}
+        # What is forgotten next is on top; what has another end by now is passed over.
+        self._ends: list[tuple[int, Which]] = []
+        self._releases: list[tuple[int, str]] = []
 
     def load(self, message: Message) -> None:
         """Take over a message that is in the topic already."""
@@ -34,7 +42,7 @@ class Versions:
                 return
             if which in self._open and self._open[which].valid_from_ns == message.valid_from_ns:
                 del self._open[which]
-            self._keep_closed(message, message.valid_to_ns)
+            self._keep_closed(message, message.valid_to_ns, releases=True)
         elif isinstance(message, Tombstone):
             self._closed.pop((message.kind, message.key, message.valid_from_ns), None)
 
@@ -54,17 +62,16 @@ class Versions:
         if current is not None and current.object == content:
             return []
         messages = []
+        begin = now_ns if began_ns is None else min(began_ns, now_ns)
         if current is not None:
-            messages.append(self._close(current, now_ns))
-            begin = messages[0].valid_to_ns or now_ns
-            if content.get("addresses") != current.object.get("addresses") and began_ns is not None:
-                # A pod of the same name with another address is another pod: it began when it says.
-                begin = max(begin, min(began_ns, now_ns))
-        else:
-            begin = min(began_ns, now_ns) if began_ns is not None else now_ns
+            same = content.get("addresses") == current.object.get("addresses")
+            # A pod of the same name with another address is another pod when it began later: the one before had ended.
+            end = now_ns if same or begin <= current.valid_from_ns else begin
+            messages.append(self._close(current, end))
+            begin = messages[0].valid_to_ns or end
         for address in content.get("addresses", ()):
             # Nobody can have an address before the holder before gave it back.
-            begin = max(begin, self._released_ns.get(address, 0)) if kind == "endpoint" else begin
+            begin = max(begin, self._released.get(address, 0)) if kind == ENDPOINT else begin
         while (kind, key, begin) in self._closed:
             begin += 1
         opened = ObjectVersion(kind, key, begin, None, content)
@@ -76,27 +83,76 @@ class Versions:
         current = self._open.pop((kind, key), None)
         return [] if current is None else [self._close(current, now_ns)]
 
-    def retain(self, kind: str, keys: Collection[str], *, now_ns: int, prefix: str = "") -> list[ObjectVersion]:
-        """Of ``kind``, below ``prefix``, only ``keys`` still exist: what vanished unseen is closed."""
-        vanished = sorted(key for key in self.keys(kind) - set(keys) if key.startswith(prefix))
-        return [message for key in vanished for message in self.drop(kind, key, now_ns=now_ns)]
+    def retain(
+        self,
+        kind: str,
+        keys: Collection[str],
+        *,
+        now_ns: int,
+        prefix: str = "",
+        taken_ns: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[ObjectVersion]:
+        """Of ``kind``, below ``prefix``, only ``keys`` still exist: what vanished unseen is closed.
+
+        It ended at ``now_ns``, or when another took one of its addresses (``taken_ns``: since when, by address).
+        """
+        messages = []
+        for key in sorted(key for key in self.keys(kind) - set(keys) if key.startswith(prefix)):
+            vanished = self._open[kind, key]
+            taken = [taken_ns[each] for each in vanished.object.get("addresses", ()) if each in taken_ns]
+            ends = [each for each in taken if vanished.valid_from_ns < each < now_ns]
+            messages += self.drop(kind, key, now_ns=min(ends, default=now_ns))
+        return messages
 
     def expire(self, before_ns: int) -> list[Tombstone]:
         """Forget versions that ended before ``before_ns``."""
-        old = [which for which, end_ns in self._closed.items() if end_ns < before_ns]
-        for which in old:
-            del self._closed[which]
-        self._released_ns = {address: at for address, at in self._released_ns.items() if at >= before_ns}
-        return [Tombstone(*which) for which in old]
+        old = []
+        while self._ends and self._ends[0][0] < before_ns:
+            end, which = heapq.heappop(self._ends)
+            known = self._closed.get(which)
+            if known is not None and known.valid_to_ns == end:
+                del self._closed[which]
+                old.append(Tombstone(*which))
+        while self._releases and self._releases[0][0] < before_ns:
+            at, address = heapq.heappop(self._releases)
+            if self._released.get(address) == at:
+                del self._released[address]
+        return old
+
+    def clock_went_back(self, now_ns: int) -> list[ObjectVersion]:
+        """The clock of all times so far was ahead, and says ``now_ns`` now: nothing may begin or end later than that.
+
+        What is, is since now; what ended, has ended by now.
+        """
+        messages = []
+        for which, version in list(self._closed.items()):
+            if (version.valid_to_ns or 0) > max(now_ns, version.valid_from_ns):
+                self._closed[which] = mended = replace(version, valid_to_ns=max(version.valid_from_ns, now_ns))
+                heapq.heappush(self._ends, (mended.valid_to_ns or 0, which))
+                messages.append(mended)
+        for address, at in list(self._released.items()):
+            if at > now_ns:
+                self._released[address] = now_ns
+                heapq.heappush(self._releases, (now_ns, address))
+        for kind, key in [which for which, version in self._open.items() if version.valid_from_ns > now_ns]:
+            ahead = self._open.pop((kind, key))
+            never = replace(ahead, valid_to_ns=ahead.valid_from_ns)
+            self._keep_closed(never, ahead.valid_from_ns, releases=False)
+            messages += [never, *self.put(kind, key, ahead.object, began_ns=now_ns, now_ns=now_ns)]
+        return messages
 
     def _close(self, version: ObjectVersion, now_ns: int) -> ObjectVersion:
         end = max(now_ns, version.valid_from_ns)
         closed = replace(version, valid_to_ns=end)
-        self._keep_closed(closed, end)
+        self._keep_closed(closed, end, releases=True)
         return closed
 
-    def _keep_closed(self, version: ObjectVersion, end_ns: int) -> None:
-        self._closed[version.kind, version.key, version.valid_from_ns] = end_ns
-        if version.kind == "endpoint":
+    def _keep_closed(self, version: ObjectVersion, end_ns: int, *, releases: bool) -> None:
+        which = (version.kind, version.key, version.valid_from_ns)
+        self._closed[which] = version
+        heapq.heappush(self._ends, (end_ns, which))
+        if releases and version.kind == ENDPOINT:
             for address in version.object.get("addresses", ()):
-                self._released_ns[address] = max(end_ns, self._released_ns.get(address, 0))
+                if end_ns > self._released.get(address, -1):
+                    self._released[address] = end_ns
+                    heapq.heappush(self._releases, (end_ns, address))

@@ -24,7 +24,15 @@ NAMESPACE: Final = "namespace"
 SERVICE_ACCOUNT: Final = "service-account"
 POLICY: Final = "policy"
 """Tiers, policies, staged policies, profiles and host endpoints: the manifest, without status and bookkeeping."""
-KINDS: Final = frozenset({ENDPOINT, NODE, SERVICE, NETWORK_SET, NAMESPACE, SERVICE_ACCOUNT, POLICY})
+ENDPOINT_SLICE: Final = "endpoint-slice"
+"""Backends of a Service."""
+SETTINGS: Final = "settings"
+"""What the publisher was told that every reader must go by; one object, ``object`` is made by :class:`Settings`."""
+OBJECT_KINDS: Final = frozenset(
+    {ENDPOINT, NODE, SERVICE, ENDPOINT_SLICE, NETWORK_SET, NAMESPACE, SERVICE_ACCOUNT, POLICY}
+)
+"""Those that a cluster's objects become."""
+KINDS: Final = OBJECT_KINDS | {SETTINGS}
 
 HEARTBEAT_KEY: Final = b"heartbeat"
 
@@ -46,6 +54,31 @@ class ObjectVersion:
     valid_from_ns: int
     valid_to_ns: int | None
     object: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every reader must go by, so that all workers and replays give the same.
+
+    Attributes:
+        private_prefixes: addresses shown as ``pvt`` when nothing else is known of them.
+        retention_s: seconds that a version is kept after its end.
+    """
+
+    private_prefixes: tuple[str, ...]
+    retention_s: int
+
+    def to_object(self) -> dict[str, Any]:
+        """The content of the object of kind :data:`SETTINGS`."""
+        return {"private_prefixes": list(self.private_prefixes), "retention_s": self.retention_s}
+
+    @classmethod
+    def of_object(cls, content: dict[str, Any]) -> Settings:
+        """The settings that :meth:`to_object` wrote."""
+        return cls(tuple(content["private_prefixes"]), int(content["retention_s"]))
+
+
+SETTINGS_KEY: Final = "settings"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -15,14 +16,19 @@ import orjson
 import urllib3
 from kubernetes import client, config
 
+from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import ConfigurationError, TierflowError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from tierflow.schemas.clock import Clock
+
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
+CLOCKS_AGREE_NS: Final = 2 * NS_PER_S
+"""A difference of clocks below it is taken for none: the server tells its time in whole seconds."""
 
 
 class Gone(TierflowError):
@@ -71,11 +77,13 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
 class Api:
     """One API server; used by several threads."""
 
-    def __init__(self, load: Callable[[], client.ApiClient]) -> None:
+    def __init__(self, load: Callable[[], client.ApiClient], clock: Clock) -> None:
         """``load`` makes a client with the credentials that hold now."""
-        self._load = load
+        self._load, self._clock = load, clock
         self._client: client.ApiClient | None = None
         self._loading = threading.Lock()
+        self.ahead_ns = 0
+        """How far the server's clock is ahead of ours; 0 when no more than it can be told (some 2 s)."""
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The object or list at a path."""
@@ -92,7 +100,9 @@ class Api:
     def _json(
         self, method: str, path: str, query: Mapping[str, str] | None, body: dict[str, Any] | None
     ) -> dict[str, Any]:
+        before = self._clock.now_ns()
         response = self._request(method, path, query, body, READ_TIMEOUT_S)
+        self._compare_clocks(response.headers.get("Date"), before)
         try:
             content: dict[str, Any] = orjson.loads(response.read())
         except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError, OSError) as error:
@@ -100,6 +110,18 @@ class Api:
         finally:
             response.release_conn()
         return content
+
+    def _compare_clocks(self, date: str | None, before_ns: int) -> None:
+        if date is None:
+            return
+        now = self._clock.now_ns()
+        try:
+            # Cut to seconds: half of one is added.
+            server = int(parsedate_to_datetime(date).timestamp()) * NS_PER_S + NS_PER_S // 2
+        except ValueError:
+            return
+        ahead = server - (before_ns + now) // 2
+        self.ahead_ns = ahead if abs(ahead) > CLOCKS_AGREE_NS + (now - before_ns) else 0
 
     def _request(
         self,

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final
 from tierflow.inventory.kinds import KINDS, Kind
 from tierflow.inventory.kubernetes.api import Forbidden, NotServed
 from tierflow.inventory.kubernetes.watch import Changed, KindWatch, Listed, Said
+from tierflow.inventory.names import Naming, calico_name
 from tierflow.inventory.objects import object_key
+from tierflow.schemas import metrics
+from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import TransientError
 
 if TYPE_CHECKING:
@@ -25,14 +28,26 @@ SETTLE_NS: Final = 300_000_000
 """How far the watermark stays behind now: an event takes a moment from the server to here."""
 _MOST_EVENTS: Final = 10_000
 
+CLOCK_AHEAD: Final = metrics.gauge(
+    "tierflow_inventory_server_clock_ahead_seconds", "seconds",
+    "How far the API server's clock is ahead of ours; 0 up to 2 seconds, which is all that can be told.",
+)  # fmt: skip
+
 
 class KubernetesSource:
     """Watches a cluster on threads of its own; ``drain`` and the properties belong to one caller's thread."""
 
     def __init__(
-        self, api: Api, versions: Versions, clock: Clock, live: Metrics, probe_every_s: float = PROBE_EVERY_S
+        self,
+        api: Api,
+        versions: Versions,
+        clock: Clock,
+        live: Metrics,
+        naming: Naming = calico_name,
+        probe_every_s: float = PROBE_EVERY_S,
     ) -> None:
-        """``versions`` is what has been published already; inert until ``start``."""
+        """``versions`` is what has been published already, ``naming`` names pods; inert until ``start``."""
+        self._naming = naming
         self._api, self._versions, self._clock, self._metrics = api, versions, clock, live
         self._probe_every_s = probe_every_s
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -43,6 +58,7 @@ class KubernetesSource:
         self._stop = threading.Event()
         self._prober = threading.Thread(target=self._probe, name="probe", daemon=True)
         self._reached_ns = 0
+        self._clocks_differ = False
         self._watermark_ns = 0
         self.said: list[str] = []
         """What a person should know, oldest first; the caller takes it away."""
@@ -84,6 +100,10 @@ class KubernetesSource:
                 self._watermark_ns = max(self._watermark_ns, reached - SETTLE_NS)
         return messages
 
+    def clock_went_back(self) -> None:
+        """Our own clock was ahead: the watermark is as far back as the clock."""
+        self._watermark_ns = 0
+
     def _watched(self) -> list[KindWatch]:
         return [watch for watch in list(self._watches.values()) if not watch.ended]
 
@@ -96,7 +116,7 @@ class KubernetesSource:
         return self._take_list(event)
 
     def _take_change(self, event: Changed) -> list[ObjectVersion]:
-        each, began = event.reduced, event.reduced.began_ns
+        each, began = event.reduced, self._by_our_clock(event.reduced.began_ns)
         if event.what == "ADDED":
             self._appeared_ns[each.key] = event.at_ns
         appeared = self._appeared_ns.get(each.key)
@@ -113,14 +133,30 @@ class KubernetesSource:
         self._listed.add(listed.kind)
         holding = [each for each in listed.objects if each.object is not None]
         prefix = object_key(listed.kind, "", "").removesuffix("//") + "/"
+        taken = {
+            address: began
+            for each in holding
+            if (began := self._by_our_clock(each.began_ns)) is not None
+            for address in (each.object or {}).get("addresses", ())
+        }
         messages = self._versions.retain(
-            listed.kind.becomes[0], {each.key for each in holding}, now_ns=listed.at_ns, prefix=prefix
+            listed.kind.becomes[0], {each.key for each in holding}, now_ns=listed.at_ns, prefix=prefix, taken_ns=taken
         )
         for each in holding:
-            messages += self._versions.put(
-                each.kind, each.key, each.object or {}, began_ns=each.began_ns, now_ns=listed.at_ns
-            )
+            began = self._by_our_clock(each.began_ns)
+            messages += self._versions.put(each.kind, each.key, each.object or {}, began_ns=began, now_ns=listed.at_ns)
         return messages
+
+    def _by_our_clock(self, time_ns: int | None) -> int | None:
+        return None if time_ns is None else time_ns - self._api.ahead_ns
+
+    def _compare_clocks(self) -> None:
+        ahead = self._api.ahead_ns
+        self._metrics.set(CLOCK_AHEAD, ahead / NS_PER_S)
+        if bool(ahead) != self._clocks_differ:
+            self._clocks_differ = bool(ahead)
+            text = f"{abs(ahead) / NS_PER_S:.0f} s {'ahead of' if ahead > 0 else 'behind'}" if ahead else "again as"
+            self._events.put(Said(f"kubernetes: the API server's clock is {text} ours"))
 
     def _probe(self) -> None:
         """Look whether the server answers, and which kinds it serves."""
@@ -135,6 +171,7 @@ class KubernetesSource:
                     self._events.put(Said(f"kubernetes: {error}"))
             else:
                 said = ""
+                self._compare_clocks()
                 self._begin(served)
                 self._reached_ns = at
             self._stop.wait(self._probe_every_s)
@@ -163,7 +200,7 @@ class KubernetesSource:
             watch = self._watches.get(kind)
             if watch is None or watch.ended:
                 self._watches[kind] = watch = KindWatch(
-                    kind, version, self._api, self._clock, self._events.put, self._metrics
+                    kind, version, self._api, self._clock, self._events.put, self._metrics, self._naming
                 )
                 watch.start()
         self._expected = frozenset(served)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from tierflow.inventory.fields import MalformedObject
 from tierflow.inventory.kubernetes.api import Forbidden, Gone, NotServed, Refused, lines
-from tierflow.inventory.objects import MalformedObject, Reduced, object_key, reduce
+from tierflow.inventory.objects import Reduced, object_key, reduce
 from tierflow.schemas import metrics
 from tierflow.schemas.errors import TransientError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from tierflow.inventory.kinds import Kind
     from tierflow.inventory.kubernetes.api import Api
+    from tierflow.inventory.names import Naming
     from tierflow.schemas.clock import Clock
 
 PAGE: Final = 500
@@ -86,8 +88,10 @@ class KindWatch:
         clock: Clock,
         take: Callable[[Event], None],
         live: metrics.Metrics,
+        naming: Naming,
     ) -> None:
-        """Inert until ``start``; ``take`` is called on the watch's own thread."""
+        """Inert until ``start``; ``take`` is called on the watch's own thread; ``naming`` names pods."""
+        self._naming = naming
         self.kind = kind
         self.group_version = group_version
         self._api, self._clock, self._take, self._metrics = api, clock, take, live
@@ -213,7 +217,7 @@ class KindWatch:
 
     def _reduced(self, manifest: dict[str, Any]) -> Reduced | None:
         try:
-            return reduce(self.kind, manifest)
+            return reduce(self.kind, manifest, self._naming)
         except MalformedObject as error:
             metadata = manifest.get("metadata")
             metadata = metadata if isinstance(metadata, dict) else {}

@@ -1,9 +1,10 @@
 """Which backend a Service's address stood for, where conntrack can't say.
 
 A connection that a policy denies is dropped before conntrack confirms it, so its translation is never seen. Its
-destination is then taken from the Service's own selector: one of the pods that kube-proxy would have chosen from, where
-all of them share their aggregated name. Which replica it would have been nobody knows: the first by name stands for
-them. Where the names differ, the address stays as it is.
+destination is then one of the backends that kube-proxy would have chosen from: those in the Service's EndpointSlices,
+or where a folder of manifests has none, the pods that its selector names. It is taken where all of them share their
+aggregated name: which replica it would have been nobody knows, and the first by name stands for them. Where the names
+differ, the address stays as it is.
 """
 
 from __future__ import annotations
@@ -12,25 +13,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tierflow.schemas.record import address_halves
+from tierflow.schemas.record import V4_MAPPED, address_columns, address_halves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tierflow.inventory.snapshot import EndpointVersion, ServicePort, Snapshot
+    from tierflow.inventory.services import ServicePort, SliceVersion
+    from tierflow.inventory.snapshot import EndpointVersion, Snapshot
 
     U64 = NDArray[np.uint64]
     I32 = NDArray[np.int32]
+
+Backend = tuple[int, int, int]
+"""Address halves and port."""
 
 
 class Backends:
     """Backends of Services in one snapshot, asked only for addresses that nothing else explains."""
 
-    __slots__ = ("_by_service", "_snapshot")
+    __slots__ = ("_selected", "_snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._by_service: dict[int, list[EndpointVersion]] = {}
+        self._selected: dict[int, list[EndpointVersion]] = {}
 
     def resolve(
         self, rows: NDArray[np.intp], service: I32, times_ns: U64, hi: U64, lo: U64, port: NDArray[np.uint16]
@@ -45,28 +50,67 @@ class Backends:
             lo: lower half, likewise.
             port: likewise.
         """
-        services = self._snapshot.services
-        for index in np.unique(service[rows]).tolist():
-            for time_ns in np.unique(times_ns[rows[service[rows] == index]]).tolist():
-                found = self._backend(services[index], index, time_ns)
-                if found is not None:
-                    at = rows[(service[rows] == index) & (times_ns[rows] == time_ns)]
-                    hi[at], lo[at], port[at] = found
+        # kube-proxy never translates from one address family to the other.
+        v4 = (hi[rows] == 0) & (lo[rows] >> np.uint64(32) == np.uint64(V4_MAPPED >> 32))
+        asked = np.stack((service[rows].astype(np.int64), times_ns[rows].view(np.int64), v4.astype(np.int64)), axis=1)
+        found, inverse = np.unique(asked, axis=0, return_inverse=True)
+        for number, (index, time_ns, of_v4) in enumerate(found.tolist()):
+            backend = self._backend(index, time_ns, v4=bool(of_v4))
+            if backend is not None:
+                at = rows[inverse == number]
+                hi[at], lo[at], port[at] = backend
 
-    def _backend(self, service: ServicePort, index: int, time_ns: int) -> tuple[int, int, int] | None:
-        candidates = self._by_service.get(index)
-        if candidates is None:
-            candidates = self._by_service[index] = self._selected(service)
-        # A later version of the same object replaces the one before, ended or not.
-        latest = {each.key: each for each in candidates if each.valid_from_ns <= time_ns}
-        alive = [each for each in latest.values() if each.valid_to_ns is None or time_ns < each.valid_to_ns]
-        if len({each.name_aggr for each in alive}) != 1:
+    def _backend(self, index: int, time_ns: int, *, v4: bool) -> Backend | None:
+        service = self._snapshot.services[index]
+        slices = self._snapshot.slices.get((service.namespace, service.name))
+        if slices:
+            # A later version of the same slice replaces the one before, ended or not.
+            latest = {each.key: each for each in slices if each.valid_from_ns <= time_ns}
+            alive = [each for each in latest.values() if each.valid_to_ns is None or time_ns < each.valid_to_ns]
+            return self._of_slices(service, alive, time_ns, v4=v4)
+        pods = self._pods(index, service, time_ns)
+        if len({each.name_aggr for each in pods}) != 1:
             return None
-        first = min(alive, key=lambda each: each.key)
+        first = min(pods, key=lambda each: each.key)
+        address = next((each for each in first.endpoint.addresses if (":" not in each) == v4), None)
         target = _target_port(service, first)
-        return None if target is None else (*address_halves(first.endpoint.addresses[0]), target)
+        return None if address is None or target is None else (*address_halves(address), target)
 
-    def _selected(self, service: ServicePort) -> list[EndpointVersion]:
+    def _of_slices(self, service: ServicePort, slices: list[SliceVersion], time_ns: int, *, v4: bool) -> Backend | None:
+        ports = {
+            address: port
+            for each in slices
+            for name, protocol, port in each.ports
+            if (name, protocol) == (service.port_name, service.protocol)
+            for address in each.backends
+            if (":" not in address) == v4
+        }
+        if not ports:
+            return None
+        addresses = sorted(ports)
+        hi, lo = address_columns(addresses)
+        ids = self._snapshot.lookup(hi, lo, np.full(len(addresses), time_ns, np.int64)).tolist()
+        if len(addresses) == 1:
+            # There is nobody else it could have been, a pod or not.
+            return int(hi[0]), int(lo[0]), ports[addresses[0]]
+        held = {
+            address: self._snapshot.endpoints[each] for address, each in zip(addresses, ids, strict=True) if each >= 0
+        }
+        names = {(each.kind, each.namespace, each.name_aggr) for each in held.values()}
+        if len(held) < len(addresses) or len(names) != 1:
+            return None
+        first = min(held, key=lambda address: held[address].key)
+        return (*address_halves(first), ports[first])
+
+    def _pods(self, index: int, service: ServicePort, time_ns: int) -> list[EndpointVersion]:
+        """The pods that the selector named at a time."""
+        candidates = self._selected.get(index)
+        if candidates is None:
+            candidates = self._selected[index] = self._selectable(service)
+        latest = {each.key: each for each in candidates if each.valid_from_ns <= time_ns}
+        return [each for each in latest.values() if each.valid_to_ns is None or time_ns < each.valid_to_ns]
+
+    def _selectable(self, service: ServicePort) -> list[EndpointVersion]:
         if not service.selector:
             return []
         wanted = service.selector

@@ -7,7 +7,6 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import orjson
 
 from tierflow.schemas import flow_log
@@ -19,9 +18,10 @@ from tierflow.streams.core.join import DENY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from tierflow.inventory.snapshot import ServicePort, Snapshot
+    from tierflow.inventory.snapshot import Snapshot
     from tierflow.streams.core.aggregate import Logs
     from tierflow.streams.core.entities import Ends, Traces
     from tierflow.streams.core.join import Joined
@@ -57,19 +57,6 @@ def document_id(*parts: object) -> str:
 text_of = lru_cache(maxsize=65_536)(address_text)
 
 
-def port_names(services: Sequence[ServicePort], wanted: NDArray[np.int32]) -> dict[int, str]:
-    """The shown port name of each wanted Service port; ``*`` when several names share the number."""
-    names: dict[tuple[str, str, int], set[str]] = {}
-    for each in services:
-        names.setdefault((each.namespace, each.name, each.port), set()).add(each.port_name)
-    shown = {}
-    for index in np.unique(wanted[wanted >= 0]).tolist():
-        port = services[index]
-        several = len(names[port.namespace, port.name, port.port]) > 1
-        shown[index] = "*" if several else (port.port_name or ABSENT)
-    return shown
-
-
 def encode_logs(
     logs: Logs,
     slots: Sequence[Slot],
@@ -80,7 +67,7 @@ def encode_logs(
     traces: Traces,
 ) -> Iterator[tuple[str, bytes]]:
     """``(node, JSON)`` of each flow log, in the order of ``logs``."""
-    parts = _Fragments(slots, snapshot, ends, traces, port_names(snapshot.services, logs.service))
+    parts = _Fragments(slots, snapshot, ends, traces)
     source_labels = _intersections(logs.source_labels, ends)
     dest_labels = _intersections(logs.dest_labels, ends)
     source_hi, source_lo = rows["src_hi"].tolist(), rows["src_lo"].tolist()
@@ -153,9 +140,7 @@ class _Fragments:
 
     __slots__ = ("dest", "service", "slot", "source", "trace", "verdict")
 
-    def __init__(
-        self, slots: Sequence[Slot], snapshot: Snapshot, ends: Ends, traces: Traces, port_of: dict[int, str]
-    ) -> None:
+    def __init__(self, slots: Sequence[Slot], snapshot: Snapshot, ends: Ends, traces: Traces) -> None:
         def slot(number: int) -> tuple[str, str]:
             it = slots[number]
             return f"{it.cluster}|{it.node}|{it.start_s}|{it.end_s}|{it.late}", _json({
@@ -189,7 +174,7 @@ class _Fragments:
                 found = snapshot.services[index]
                 namespace, name = found.namespace, found.name
                 if with_port:
-                    port, number = port_of[index], found.port
+                    port, number = found.shown_name or ABSENT, found.port
             return f"{namespace}/{name}/{port}/{number}", _json({
                 "dest_service_namespace": namespace, "dest_service_name": name, "dest_service_port": port,
                 "dest_service_port_name": port, "dest_service_port_num": number,

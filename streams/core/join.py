@@ -49,7 +49,7 @@ class Joined:
         dst_set: network set index, -1 none or an endpoint.
         src_private: whether an address that is nothing else counts as private.
         dst_private: likewise.
-        service: index of the Service port that was addressed, -1 none.
+        service: index of the Service port that was addressed, the first that is shown in the same way; -1 none.
         policy: index of the policy version in force.
         egress_action: 0 not judged, 1 allow, 2 deny.
         ingress_action: likewise.
@@ -139,16 +139,16 @@ def join(rows: NDArray[np.void], snapshot: Snapshot, judges: Judges) -> Joined:
     dst_port = np.where(translated & (rows["nat_dst_port"] != 0), rows["nat_dst_port"], named_port)
     proto = np.ascontiguousarray(rows["proto"])
     times = np.ascontiguousarray(rows["at_ns"])
-    service = snapshot.service(named_hi, named_lo, named_port, proto)
+    listening = snapshot.service(named_hi, named_lo, named_port, proto, times)
 
     src = snapshot.lookup(src_hi, src_lo, times)
     dst = snapshot.lookup(dst_hi, dst_lo, times)
-    unexplained = np.flatnonzero((service >= 0) & (dst < 0) & ~translated)
+    unexplained = np.flatnonzero((listening >= 0) & (dst < 0) & ~translated)
     if len(unexplained):
-        judges.backends(snapshot).resolve(unexplained, service, times, dst_hi, dst_lo, dst_port)
+        judges.backends(snapshot).resolve(unexplained, listening, times, dst_hi, dst_lo, dst_port)
         dst[unexplained] = snapshot.lookup(dst_hi[unexplained], dst_lo[unexplained], times[unexplained])
-    src_set, src_private = _elsewhere(snapshot, src_hi, src_lo, src, dst)
-    dst_set, dst_private = _elsewhere(snapshot, dst_hi, dst_lo, dst, src)
+    src_set, src_private = _elsewhere(snapshot, src_hi, src_lo, times, src, dst)
+    dst_set, dst_private = _elsewhere(snapshot, dst_hi, dst_lo, times, dst, src)
     policy = snapshot.policy_version(times)
 
     actions = np.zeros((2, count), np.uint8)
@@ -167,13 +167,16 @@ def join(rows: NDArray[np.void], snapshot: Snapshot, judges: Judges) -> Joined:
         )
         actions[0, at], actions[1, at] = judgement.egress_action, judgement.ingress_action
         traces[0, at], traces[1, at] = judgement.egress_trace, judgement.ingress_trace
+    service = snapshot.as_shown(listening)
     return Joined(
         dst_hi, dst_lo, dst_port, src, dst, src_set, dst_set, src_private, dst_private, service, policy,
         actions[0], actions[1], traces[0], traces[1],
     )  # fmt: skip
 
 
-def _elsewhere(snapshot: Snapshot, hi: U64, lo: U64, ids: I32, others: I32) -> tuple[I32, NDArray[np.bool_]]:
+def _elsewhere(
+    snapshot: Snapshot, hi: U64, lo: U64, times: U64, ids: I32, others: I32
+) -> tuple[I32, NDArray[np.bool_]]:
     sets = np.full(len(ids), -1, np.int32)
     private = np.zeros(len(ids), bool)
     at = np.flatnonzero(ids < 0)
@@ -182,8 +185,8 @@ def _elsewhere(snapshot: Snapshot, hi: U64, lo: U64, ids: I32, others: I32) -> t
         namespaces = np.full(len(at), -1, np.int32)
         known = beside >= 0
         namespaces[known] = snapshot.endpoint_namespace[beside[known]]
-        sets[at] = snapshot.network_set(hi[at], lo[at], namespaces)
-        private[at] = snapshot.private(hi[at], lo[at])
+        sets[at] = snapshot.network_set(hi[at], lo[at], times[at], namespaces)
+        private[at] = snapshot.private(hi[at], lo[at], times[at])
     return sets, private
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tierflow.inventory.snapshot import EndpointVersion, Snapshot
+    from tierflow.schemas.clock import Clock
 
 WAIT_S = 90
 
@@ -29,13 +30,14 @@ WAIT_S = 90
 class Follower:
     """Drains a watch of a cluster into a history, by way of the topic's bytes."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
         self.metrics = Metrics()
         self.history = History()
         self.messages: list[Message] = []
         self.said: list[str] = []
-        api = Api(partial(connect, kubeconfig))
-        self.source = KubernetesSource(api, Versions(), SystemClock(), self.metrics, probe_every_s=0.2)
+        api = Api(partial(connect, kubeconfig), self.clock)
+        self.source = KubernetesSource(api, Versions(), self.clock, self.metrics, probe_every_s=0.2)
 
     def __enter__(self) -> Self:
         self.source.start()
@@ -60,7 +62,7 @@ class Follower:
             self.step()
 
     def holder(self, address: str, at_ns: int | None = None) -> EndpointVersion | None:
-        return holder(self.history.snapshot(), address, SystemClock().now_ns() if at_ns is None else at_ns)
+        return holder(self.history.snapshot(), address, self.clock.now_ns() if at_ns is None else at_ns)
 
 
 def holder(snapshot: Snapshot, address: str, at_ns: int) -> EndpointVersion | None:

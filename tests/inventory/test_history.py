@@ -23,7 +23,7 @@ from tierflow.schemas.inventory import (
     decode_message,
     encode_message,
 )
-from tierflow.schemas.record import address_halves
+from tierflow.schemas.record import address_columns, address_halves
 
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "fd00::1"]
 
@@ -276,3 +276,74 @@ def test_policies_in_force_are_those_of_the_records_time() -> None:
     versions = snapshot.policy_version(np.array([-1, 0, 49, 50, 79, 80, 1000]))
     names = [[policy.base_name for policy in snapshot.policy_versions[each].policies] for each in versions]
     assert names == [["one"], ["one"], ["one"], ["one", "two"], ["one", "two"], ["two"], ["two"]]
+
+
+def test_network_sets_are_those_of_the_records_time() -> None:
+    history = History()
+
+    def network_set(net: str, begin: int, end: int | None) -> ObjectVersion:
+        manifest = {
+            "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkSet",
+            "metadata": {"name": f"set-{begin}"}, "spec": {"nets": [net]},
+        }  # fmt: skip
+        return ObjectVersion("network-set", f"projectcalico.org/GlobalNetworkSet//set-{begin}", begin, end, manifest)
+
+    for version in (network_set("192.0.2.0/24", 10, 50), network_set("192.0.0.0/16", 50, None)):
+        history.apply(version)
+    snapshot = history.snapshot()
+    times = np.array([5, 10, 49, 50, 1000], np.int64)
+    hi, lo = address_columns(["192.0.2.1"] * len(times))
+    found = snapshot.network_set(hi, lo, times).tolist()
+    assert [None if each < 0 else snapshot.network_sets[each].name for each in found] == [
+        None, "set-10", "set-10", "set-50", "set-50",
+    ]  # fmt: skip
+
+
+def service(name: str, begin: int, end: int | None, *ports: tuple[str, int, int], target: int = 8080) -> ObjectVersion:
+    content = {
+        "name": name, "namespace": "shop", "addresses": ["10.96.0.1"],
+        "manifest": {"spec": {"ports": [{"port": port, "targetPort": target} for _, port, _ in ports]}},
+        "ports": [{"name": each, "port": port, "protocol": proto, "node_port": 0} for each, port, proto in ports],
+    }  # fmt: skip
+    return ObjectVersion("service", f"Service/shop/{name}", begin, end, content)
+
+
+def test_services_are_those_of_the_records_time_and_one_that_changed_is_shown_as_one() -> None:
+    history = History()
+    dns = [("dns", 53, 17), ("dns-tcp", 53, 6)]
+    for version in (
+        service("old", 10, 50, ("http", 80, 6)),
+        service("new", 60, 80, ("http", 80, 6), *dns),
+        service("new", 80, None, ("http", 80, 6), *dns, target=9090),
+    ):
+        history.apply(version)
+    snapshot = history.snapshot()
+    times = np.array([5, 10, 49, 50, 60, 80], np.int64)
+    columns = address_columns(["10.96.0.1"] * len(times))
+    port, proto = np.full(len(times), 80, np.uint16), np.full(len(times), 6, np.uint8)
+    found = snapshot.service(*columns, port, proto, times)
+    assert [None if each < 0 else snapshot.services[each].name for each in found.tolist()] == [
+        None, "old", "old", None, "new", "new",
+    ]  # fmt: skip
+    assert [snapshot.services[each].target_port for each in found[-2:].tolist()] == [8080, 9090]
+    shown = snapshot.as_shown(found).tolist()
+    assert shown[:4] == found.tolist()[:4]
+    assert shown[4] == shown[5], "one Service would make two flow logs with one id"
+    udp = snapshot.service(*columns, np.full(len(times), 53, np.uint16), np.full(len(times), 17, np.uint8), times)
+    assert [snapshot.services[each].shown_name for each in (shown[5], udp[5])] == ["http", "*"]
+    assert [each.name for each in snapshot.services_at(*address_halves("10.96.0.1"), 49)] == ["old"]
+
+
+def test_slices_of_a_service_are_kept_as_long_as_the_retained_past() -> None:
+    hour = 3600 * NS_PER_S
+    content = {"namespace": "shop", "service": "web", "backends": ["10.0.0.1"], "ports": []}
+    history = History()
+    for begin, end in ((hour, 2 * hour), (2 * hour, None)):
+        history.apply(ObjectVersion("endpoint-slice", "EndpointSlice/shop/web-x", begin, end, content))
+    history.apply(Heartbeat(2 * hour + 1, "test", 1))
+    before = history.snapshot()
+    assert [each.valid_from_ns for each in before.slices["shop", "web"]] == [hour, 2 * hour]
+    assert history.snapshot().slices is before.slices
+    history.apply(Heartbeat(4 * hour, "test", 1))
+    assert [each.valid_from_ns for each in history.snapshot().slices["shop", "web"]] == [2 * hour]
+    assert len(before.slices["shop", "web"]) == 2, "an old snapshot must not change"

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -18,7 +19,8 @@ from tierflow.inventory.kinds import KINDS
 from tierflow.inventory.kubernetes.api import Api, connect
 from tierflow.inventory.kubernetes.lease import Lease
 from tierflow.inventory.kubernetes.watch import BREAKS, LISTS, MALFORMED
-from tierflow.schemas.clock import NS_PER_S, ManualClock, SystemClock
+from tierflow.schemas.clock import NS_PER_S, ManualClock
+from tierflow.schemas.record import address_halves
 
 # Nothing here is quick on a busy machine: servers are started up to five times, and 38 rights taken away one by one.
 pytestmark = [pytest.mark.service("kubernetes"), pytest.mark.timeout(1200)]
@@ -92,8 +94,10 @@ class Truth:
 
     def seen(self, addresses: set[str]) -> None:
         """Wait until the history says of this moment what is true, then remember the moment."""
-        self.follower.until(lambda: self._at(SystemClock().now_ns(), addresses) == self.now, f"history is {self.now}")
-        self.moments.append((SystemClock().now_ns(), dict(self.now)))
+        self.follower.until(
+            lambda: self._at(self.follower.clock.now_ns(), addresses) == self.now, f"history is {self.now}"
+        )
+        self.moments.append((self.follower.clock.now_ns(), dict(self.now)))
 
     def _at(self, at_ns: int, addresses: set[str]) -> dict[str, tuple[str, dict[str, str]]]:
         held = {address: self.follower.holder(address, at_ns) for address in addresses}
@@ -248,13 +252,22 @@ def test_a_kind_that_is_installed_late_is_picked_up_and_one_removed_is_forgotten
         follower.until(lambda: created(manifest), "the kind is served")
         created(broken)
         follower.until(lambda: follower.history.snapshot().network_sets, "the set is there")
+        assert set_of(follower, "198.51.100.1") == "office"
         [office] = follower.history.snapshot().network_sets
         assert (office.namespace, office.name, office.labels_list) == (None, "office", ("zone=office",))
         follower.until(lambda: any("broken" in text for text in follower.said), "the malformed set is reported")
         assert "GlobalNetworkSet broken: spec.nets[1] is 'nonsense'; accepted: an IPv4 or IPv6 prefix" in follower.said
         assert follower.metrics.value(MALFORMED, kind="GlobalNetworkSet") >= 1
         cluster.call("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/globalnetworksets.{group}")
-        follower.until(lambda: not follower.history.snapshot().network_sets, "the set is gone with its kind")
+        follower.until(lambda: set_of(follower, "198.51.100.1") is None, "the set is gone with its kind")
+
+
+def set_of(follower: Follower, address: str) -> str | None:
+    """The name of the network set that an address is in now."""
+    snapshot = follower.history.snapshot()
+    columns = [np.array([half], np.uint64) for half in address_halves(address)]
+    index = snapshot.network_set(*columns, np.array([follower.clock.now_ns()], np.int64))[0]
+    return None if index < 0 else snapshot.network_sets[index].name
 
 
 def test_the_watch_works_with_the_minimal_role_and_is_refused_without_each_single_verb(cluster: Cluster) -> None:
@@ -316,8 +329,8 @@ def without(rules: list[dict[str, Any]], group: str, resource: str, verb: str) -
 
 
 def test_one_holds_the_lease_until_it_is_silent_or_gives_it_up(cluster: Cluster) -> None:
-    api = Api(lambda: connect(cluster.kubeconfig("admin", ADMIN_TOKEN)))
     clock = ManualClock(1_700_000_000 * NS_PER_S)
+    api = Api(lambda: connect(cluster.kubeconfig("admin", ADMIN_TOKEN)), clock)
     first = Lease(api, "default", "inventory", "first", clock)
     second = Lease(api, "default", "inventory", "second", clock)
     assert first.try_hold()

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from tests.inventory.follower import holder
+from tierflow.inventory.fields import MalformedObject
 from tierflow.inventory.history import History
 from tierflow.inventory.kinds import kind_of
 from tierflow.inventory.manifests import ManifestSource, load_folder
-from tierflow.inventory.objects import MalformedObject, reduce
+from tierflow.inventory.objects import reduce
 from tierflow.schemas.record import address_halves
 
 if TYPE_CHECKING:
@@ -149,6 +150,17 @@ def test_a_file_that_is_broken_for_a_moment_takes_nothing_away(tmp_path: Path) -
     assert folder.source.problems
 
 
+def test_what_json_cannot_hold_is_reported_by_file_and_object(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    head = "apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: s}\n"
+    (tmp_path / "set.yaml").write_text(f"{head}spec: {{nets: [10.0.0.0/8], more: !!binary aGVsbG8=}}")
+    write(tmp_path / "web.yaml", pod("web"))
+    folder.look(100, since=0)
+    [problem] = folder.source.problems
+    assert problem.startswith(f"{tmp_path / 'set.yaml'}: document 0: NetworkSet s: content is 'Type is not JSON")
+    assert folder.name("10.0.0.1", 150) == "web"
+
+
 def test_a_pod_that_comes_back_under_its_name_with_another_address_is_another_version(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     write(tmp_path / "db.yaml", pod("db-0", "10.0.0.1"))
@@ -181,6 +193,7 @@ def test_node_ports_and_cluster_addresses_lead_to_the_services_port_and_a_host_e
     found = snapshot.service(
         halves[:, 0].copy(), halves[:, 1].copy(),
         np.array([port for _, port, _ in asked], np.uint16), np.array([proto for *_, proto in asked], np.uint8),
+        np.full(len(asked), 150, np.int64),
     )  # fmt: skip
     assert [snapshot.services[each].port_name if each >= 0 else None for each in found] == [
         "http", "http", "http", "dns", None,

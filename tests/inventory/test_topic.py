@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.inventory.test_history import pod as content
 from tests.inventory.test_manifests import pod
 from tests.services.kubernetes import ADMIN_TOKEN, Cluster
 from tests.services.kubernetes import cluster as cluster
+from tierflow.cli.inventory_show import answer
 from tierflow.inventory.history import History
 from tierflow.inventory.publish import take_over
 from tierflow.inventory.topic import PUBLISHED, REJECTED, Publisher, Reader
 from tierflow.inventory.versions import Versions
+from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import RejectedRecord
 from tierflow.schemas.inventory import ENDPOINT, Heartbeat, ObjectVersion, Tombstone, decode_message, encode_message
 from tierflow.schemas.metrics import Metrics
+from tierflow.schemas.record import address_halves
 from tierflow.schemas.topics import INVENTORY
 
 if TYPE_CHECKING:
@@ -94,7 +98,8 @@ def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(bro
     folder.mkdir()
     (folder / "web.yaml").write_text(yaml.safe_dump(pod("web", metadata={"creationTimestamp": "2026-01-31T12:00:00Z"})))
     prefix, log = f"t{uuid.uuid4().hex}.", tmp_path / "log"
-    process = start(log, "--manifests", str(folder), "--kafka", broker, "--topic-prefix", prefix)
+    range_flags = ["--private-range", "wider", "--private-range", "203.0.113.0/24"]
+    process = start(log, "--manifests", str(folder), "--kafka", broker, "--topic-prefix", prefix, *range_flags)
     try:
         wait_for(log, "ready")
         show = ["inventory", "show", "--kafka", broker, "--topic-prefix", prefix, "--address", "10.0.0.1"]
@@ -103,7 +108,11 @@ def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(bro
         before = subprocess.run(
             tierflow(*show, "--at", "2026-01-31T11:59:59Z"), capture_output=True, text=True, check=True
         ).stdout
-        assert before.startswith("nobody known; a private address")
+        assert before.startswith("not known: the retained past begins at ")
+        for address, kind in (("fd00::9", "private"), ("203.0.113.7", "private"), ("8.8.8.8", "public")):
+            show[-1] = address
+            said = subprocess.run(tierflow(*show), capture_output=True, text=True, check=True).stdout
+            assert said == f"nobody known; a {kind} address\n"
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
@@ -115,8 +124,11 @@ def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(bro
         ([], "give either --manifests FOLDER or --kubernetes"),
         (["--manifests", ".", "--kubernetes"], "give either --manifests FOLDER or --kubernetes"),
         (["--kubernetes", "--lease", "x"], "--lease x: accepted is NAMESPACE/NAME"),
+        (["--manifests", ".", "--private-range", "10.0.0.1/8"], "--private-range 10.0.0.1/8: accepted are upstream,"),
+        (["show", "--address", "10.0.0.1", "--at", "-5"], "--at -5: accepted is a time from 1970 to 2200"),
+        (["show", "--address", "10.0.0.1", "--at", "nan"], "--at nan: accepted is a time from 1970 to 2200"),
         (["show", "--address", "web"], "--address web: accepted is an IPv4 or IPv6 address"),
-        (["show", "--address", "10.0.0.1", "--at", "noon"], "--at noon: accepted is a time such as"),
+        (["show", "--address", "10.0.0.1", "--at", "noon"], "--at noon: accepted is a time from 1970 to 2200 such as"),
     ],
 )
 def test_a_wrong_flag_is_one_line(arguments: list[str], said: str) -> None:
@@ -124,6 +136,48 @@ def test_a_wrong_flag_is_one_line(arguments: list[str], said: str) -> None:
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_show_says_that_nothing_has_been_published(broker: str) -> None:
+    show = ["inventory", "show", "--kafka", broker, "--topic-prefix", f"t{uuid.uuid4().hex}.", "--address", "10.0.0.1"]
+    done = subprocess.run(tierflow(*show), capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "the inventory is empty: has `tierflow inventory` run there?" in done.stderr
+
+
+HOUR = 3600 * NS_PER_S
+SERVICE = {
+    "name": "web", "namespace": "shop", "addresses": ["10.96.0.1"], "manifest": {"spec": {"ports": [{"port": 80}]}},
+    "ports": [{"name": "", "protocol": 6, "port": 80, "node_port": 0}],
+}  # fmt: skip
+OFFICE = {"metadata": {"name": "office"}, "spec": {"nets": ["198.51.100.0/24"]}}
+
+
+@pytest.mark.parametrize(
+    ("address", "at", "said"),
+    [
+        ("10.0.0.1", 5 * HOUR, ["wep shop/web", "  to                now"]),
+        ("10.0.0.1", 3 * HOUR, ["nobody known; a private address"]),
+        ("8.8.8.8", 5 * HOUR, ["nobody known; a public address"]),
+        ("8.8.8.8", 6 * HOUR, ["nobody known; a public address", "(the inventory knows up to 1970-01-01T05:"]),
+        ("10.96.0.1", 5 * HOUR, ["service shop/web"]),
+        ("198.51.100.7", 5 * HOUR, ["network set -/office"]),
+        ("10.0.0.9", HOUR, ["not known: the retained past begins at 1970-01-01T02:"]),
+        ("10.0.0.2", HOUR, ["wep shop/old", "(the retained past begins at 1970-01-01T02:"]),
+    ],
+)
+def test_show_says_who_or_what_it_was_and_how_far_that_is_known(address: str, at: int, said: list[str]) -> None:
+    history = History(retention_ns=3 * HOUR)
+    for version in (
+        ObjectVersion(ENDPOINT, "old", 0, None, content("old", ["10.0.0.2"])),
+        ObjectVersion(ENDPOINT, "web", 4 * HOUR, None, content("web", ["10.0.0.1"])),
+        ObjectVersion("service", "web", 0, None, SERVICE),
+        ObjectVersion("network-set", "office", 0, None, OFFICE),
+        Heartbeat(5 * HOUR + NS_PER_S, "me", 1),
+    ):
+        history.apply(version)
+    lines = list(answer(history, *address_halves(address), at))
+    assert all(any(line.startswith(each) for line in lines) for each in said), lines
 
 
 @pytest.mark.service("kubernetes")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.streams.scene import CLUSTER_IP, START_NS, Run, inventory, message, pod, record
 from tierflow.schemas.clock import NS_PER_S
-from tierflow.schemas.inventory import ENDPOINT, SERVICE, ObjectVersion
+from tierflow.schemas.inventory import ENDPOINT, ENDPOINT_SLICE, SERVICE, ObjectVersion
 from tierflow.streams.core.aggregate import Levels
 
 BEGIN_NS = START_NS - 3600 * NS_PER_S
@@ -71,3 +71,44 @@ def test_a_pod_that_had_gone_is_no_backend() -> None:
     gone = ObjectVersion(ENDPOINT, "Pod/shop/backend-1", BEGIN_NS, BEGIN_NS + 2, pod("backend-1"))
     too = ObjectVersion(ENDPOINT, "Pod/shop/backend-2", BEGIN_NS, BEGIN_NS + 2, pod("backend-2"))
     assert logs(service({"app": "backend"}), gone, too)["src"]["dest_name_aggr"] == "pvt"
+
+
+def endpoint_slice(*backends: str, port: int = 8080, name: str = "http", end: int | None = None) -> ObjectVersion:
+    ports = [{"name": name, "protocol": 6, "port": port}]
+    content = {"namespace": "shop", "service": "backend", "backends": sorted(backends), "ports": ports}
+    return ObjectVersion(ENDPOINT_SLICE, f"EndpointSlice/shop/{backends}", BEGIN_NS + 1, end, content)
+
+
+BACKEND = pod("backend-1")["addresses"][0]
+FRONTEND = pod("frontend-1")["addresses"][0]
+
+
+@pytest.mark.parametrize("selector", [None, {"app": "nobody"}])
+def test_with_slices_the_backend_is_theirs_with_or_without_a_selector(selector: dict[str, str] | None) -> None:
+    found = logs(service(selector), endpoint_slice(BACKEND, port=9090))
+    assert (found["src"]["dest_name_aggr"], found["src"]["dest_port"]) == ("backend-7c9-*", 9090)
+    assert (found["dst"]["action"], found["dst"]["derived"]) == ("deny", True)
+
+
+def test_a_single_backend_outside_the_cluster_is_the_destination() -> None:
+    found = logs(service(None), endpoint_slice("198.51.100.7", port=5432))
+    assert (found["src"]["dest_name_aggr"], found["src"]["dest_port"]) == ("pub", 5432)
+    assert found["src"]["dest_ip"] in ("198.51.100.7", None)
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        [endpoint_slice(BACKEND), endpoint_slice(FRONTEND)],
+        [endpoint_slice(BACKEND, "198.51.100.7")],
+        [endpoint_slice(BACKEND, name="other")],
+        [endpoint_slice(BACKEND, end=START_NS - NS_PER_S)],
+        [endpoint_slice("fd00::7")],
+        [endpoint_slice()],
+    ],
+    ids=["two names", "a pod and a stranger", "another port", "gone by then", "the other family", "nobody ready"],
+)
+def test_with_slices_that_name_no_single_backend_the_address_stays_whatever_the_selector_says(slices) -> None:
+    found = logs(service({"app": "backend"}), *slices)
+    assert found.keys() == {"src"}
+    assert (found["src"]["dest_name_aggr"], found["src"]["dest_port"]) == ("pvt", 80)
