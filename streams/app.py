@@ -144,7 +144,7 @@ async def run(
         settings.kafka, [each.with_prefix(prefix) for each in topics.ALL], settings.partitions, **settings.client
     )
     history = History()
-    reader = Reader(settings.kafka, live, topics.INVENTORY.with_prefix(prefix))
+    reader = Reader(settings.kafka, live, topics.INVENTORY.with_prefix(prefix), settings.client)
     output = Output(settings.kafka, clock, prefix, settings.client)
     stage = Stage(settings.stage, compile_policies)
     worker = Worker(
