@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tierflow.collector.attach import discard, link_events
 from tierflow.collector.ebpf import EbpfSource
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from tierflow.collector.publisher import Publisher
     from tierflow.collector.source import RecordSource
+
+PAST_S: Final = 0.005
+"""A drain on the very boundary could take its time stamp before it."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,15 @@ async def run(
         await asyncio.to_thread(source.stop)
 
 
+def until_drain_s(now_s: float, interval_s: float) -> float:
+    """Time to the next drain: just past the next multiple of the interval on the wall clock.
+
+    Windows end at whole seconds, so the drain that closes one comes right after its end and lateness, not somewhere in
+    the interval that follows.
+    """
+    return interval_s - now_s % interval_s + PAST_S
+
+
 async def _drain_until(
     stop: asyncio.Event,
     source: RecordSource,
@@ -76,16 +88,14 @@ async def _drain_until(
     settings: RunSettings,
     sending: asyncio.Task[None],
 ) -> None:
-    due_s = time.monotonic() + settings.interval_s
     while True:
         if not settings.finite:
+            # An overrun isn't caught up with: the interval is simply longer, and its header says so.
             try:
-                async with asyncio.timeout(max(due_s - time.monotonic(), 0)):
+                async with asyncio.timeout(until_drain_s(time.time(), settings.interval_s)):
                     await stop.wait()
             except TimeoutError:
                 pass
-        # An overrun isn't caught up with: the next interval is simply longer, and its header says so.
-        due_s = max(due_s + settings.interval_s, time.monotonic())
         last = stop.is_set() or settings.finite
         parts = source.drain()
         while (part := await asyncio.to_thread(next, parts, None)) is not None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tierflow.inventory.versions import Versions
     from tierflow.schemas.clock import Clock
 
-HEARTBEAT_EVERY_S = 1.0
+HEARTBEAT_EVERY_S = 0.2
+"""Streams wait with a batch until a heartbeat has passed it: this is the most that it adds to a flow log's age."""
 CLOCK_STEP_NS = NS_PER_S
 """A clock that goes back by more was ahead before; less is slewing, and times simply stand still for so long."""
 

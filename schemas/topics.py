@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 HOUR_MS: Final = 3_600_000
+SEGMENT_MS: Final = 600_000
+"""After which a compacted topic's segment is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class Topic:
     @property
     def settings(self) -> dict[str, str]:
         """Kafka's configuration of the topic."""
-        return {
+        # Only closed segments are compacted; a reader's start goes through all that is not.
+        rolled = {"segment.ms": str(SEGMENT_MS)} if "compact" in self.cleanup else {}
+        return rolled | {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_message_bytes),

@@ -239,7 +239,7 @@ class Worker:
             if left <= 0:
                 self._metrics.add(m.JOINED_EARLY, len(messages))
                 return
-            await asyncio.sleep(min(0.05, left))
+            await asyncio.sleep(min(0.01, left))
 
     async def _take_up(self, number: int, first: Message) -> None:
         """Start a partition at the offset Faust starts it, after recalling what went before."""
