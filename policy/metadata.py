@@ -56,13 +56,15 @@ def _read_name(metadata: Fields, pattern: re.Pattern[str], longest: int, accepte
 
 
 def read_labels(fields: Fields, name: str) -> dict[str, str]:
-    """Labels that Kubernetes would store."""
-    labels = fields.labels(name)
-    for key, value in labels.items():
+    """Labels that Kubernetes would store; a wrong one is left out."""
+    labels: dict[str, str] = {}
+    for key, value in fields.labels(name).items():
         if not _is_qualified(key):
             fields.report(f"{name}.{key}", key, _ACCEPTED_KEY)
         elif not _LABEL_VALUE.fullmatch(value):
             fields.report(f"{name}.{key}", value, _ACCEPTED_VALUE)
+        else:
+            labels[key] = value
     return labels
 
 
