@@ -1,4 +1,4 @@
-"""Whatever stands in a manifest, reading it ends in problems or in policies that can be judged, never in an exception."""
+"""Whatever stands in a manifest, reading it ends in problems or in policies to judge, never in an exception."""
 
 from __future__ import annotations
 
