@@ -270,9 +270,22 @@ class Api:
         return sum(each.logs for each in await self._ask(lambda: self._store.histogram(where, width_s=width)))
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """A question to the store on a thread, in turn and bounded in time."""
-        async with self._turns:
-            return await asyncio.wait_for(asyncio.to_thread(question), self._settings.query_timeout_s)
+        """A question to the store on a thread, in turn; waiting and answer together are bounded in time.
+
+        A question that takes too long keeps its turn until the store is done with it: no more run at once than there
+        are turns, however many readers give up.
+        """
+        async with asyncio.timeout(self._settings.query_timeout_s):
+            await self._turns.acquire()
+            asked = asyncio.ensure_future(asyncio.to_thread(question))
+            asked.add_done_callback(self._done)
+            return await asyncio.shield(asked)
+
+    def _done(self, asked: asyncio.Future[Any]) -> None:
+        self._turns.release()
+        if not asked.cancelled():
+            # Whoever asked may be gone: an exception that nobody awaits would be logged as lost.
+            asked.exception()
 
 
 async def answer_error(request: Request, error: Exception) -> Response:

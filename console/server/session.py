@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COOKIE: Final = "tierflow_session"
 CSRF_HEADER: Final = "x-tierflow-csrf"
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 MOST_SESSIONS: Final = 256
 NEXT: Final = "The file console.url in the state folder holds an address that works now."
 

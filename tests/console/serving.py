@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from tests.console.storefront import WINDOW_S, Traffic, in_force
@@ -24,6 +24,7 @@ from tierflow.schemas.clock import SystemClock
 from tierflow.sinks.documents import FLOW_LOG_TYPES, POLICY_COUNTER_TYPES, flatten
 from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.store import DuckDBStore
+from tierflow.sinks.duckdb.tables import LOSSES
 from tierflow.sinks.duckdb.writer import Load, Writer
 
 if TYPE_CHECKING:
@@ -51,9 +52,13 @@ class Scene:
         """What the inventory would say."""
         return in_force(rogue=self.rogue)
 
+    def documents(self, end_s: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Flow logs and policy counters of the window that ends then."""
+        return self._traffic.window(end_s, rogue=self.rogue)
+
     def window(self, end_s: int) -> None:
         """Store the window that ends then."""
-        logs, counters = self._traffic.window(end_s, rogue=self.rogue)
+        logs, counters = self.documents(end_s)
         self._writer.write(
             Load(
                 {
@@ -62,6 +67,22 @@ class Scene:
                 }
             )
         )
+
+    def lose(self, end_s: int, records: int) -> None:
+        """Store that records went missing in the ten seconds up to then."""
+        lost = {
+            "id": f"lost-{end_s}",
+            "start_time": end_s - 10,
+            "end_time": end_s,
+            "cluster": "",
+            "host": "lab-node",
+            "reason": "collector_loss",
+            "batches": None,
+            "records": records,
+            "packets": records,
+            "bytes": records * 60,
+        }
+        self._writer.write(Load({LOSSES: [lost]}))
 
     def fill(self, now_s: int, windows: int = 40) -> None:
         """Store the last windows up to now."""

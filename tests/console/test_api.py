@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import httpx
@@ -22,6 +24,8 @@ from tierflow.schemas.clock import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tierflow.sinks.read.interface import Store
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +169,61 @@ def test_labels_are_suggested(client: httpx.Client) -> None:
     assert all(each["logs"] > 0 for each in values)
 
 
+class StuckStore:
+    """The scene's store, whose newest window nobody gets to know until it is let go; it counts how many wait for it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.go = threading.Event()
+        self.waiting = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def newest_s(self) -> int | None:
+        self.waiting += 1
+        self.go.wait(30)
+        return self._store.newest_s()
+
+
+def test_a_store_that_is_stuck_is_told_and_asked_no_more_than_its_turns(scene: Scene) -> None:
+    stuck = StuckStore(scene.store)
+    settings = replace(scene.settings, query_timeout_s=0.2, concurrent_queries=3)
+    app = console_app(cast("Store", stuck), scene, TokenSessions(TOKEN), SystemClock(), settings)
+    with serve(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+        client.get("/", params={"token": TOKEN})
+        answers = [client.get("/api/v1/flows") for _ in range(5)]
+        assert {answer.status_code for answer in answers} == {503}
+        assert "shorter time range" in answers[0].json()["detail"]
+        assert stuck.waiting == 3
+        stuck.go.set()
+        give_up = time.monotonic() + 10
+        while client.get("/api/v1/flows").status_code != 200:
+            assert time.monotonic() < give_up
+
+
+def test_no_more_pages_follow_live_than_are_allowed(scene: Scene) -> None:
+    settings = replace(scene.settings, most_live=1)
+    app = console_app(scene.store, scene, TokenSessions(TOKEN), SystemClock(), settings)
+    with serve(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+        client.get("/", params={"token": TOKEN})
+        with client.stream("GET", "/api/v1/live") as first:
+            assert first.headers["content-type"].startswith("text/event-stream")
+            lines = first.iter_lines()
+            assert next(lines) == "event: newest"
+            assert next(lines) == f"data: {scene.store.newest_s()}"
+            second = client.get("/api/v1/live")
+            assert (second.status_code, second.json()["detail"]) == (503, "Too many pages are open; close one.")
+
+
+def test_what_went_missing_is_told_by_node_and_reason(client: httpx.Client, scene: Scene) -> None:
+    assert client.get("/api/v1/losses").json()["losses"] == []
+    scene.lose(int(time.time()), records=42)
+    (loss,) = client.get("/api/v1/losses").json()["losses"]
+    assert (loss["host"], loss["reason"], loss["records"]) == ("lab-node", "collector_loss", 42)
+    assert client.get("/api/v1/losses", params={"from": "-100", "to": "-90"}).json()["losses"] == []
+
+
 def test_leaving_a_value_out_leaves_all_others(client: httpx.Client) -> None:
     def total(*conditions: str) -> int:
         found: int = client.get("/api/v1/flow-logs", params={"filter": list(conditions)}).json()["total"]
@@ -227,7 +286,7 @@ def test_no_input_breaks_the_api_and_every_answer_is_as_documented(client: httpx
             continue
         operation = described["paths"][each.path][each.method]
         names = [parameter["name"] for parameter in operation["parameters"]] + ["unknown"]
-        for _ in range(120):
+        for _ in range(40):
             chosen = chance.sample(names, chance.randint(0, min(3, len(names))))
             query = [(name, chance.choice([*NASTY, *_plausible(operation, name)])) for name in chosen]
             answer = client.get(f"{each.path}?{urlencode(query)}")

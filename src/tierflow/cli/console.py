@@ -155,7 +155,8 @@ def _bind(host: str, port: int) -> socket.socket:
 def _publish(address: str) -> Path:
     """Leave the address where ``tierflow up`` finds it, for the owner's eyes only."""
     file = state_folder() / ADDRESS_FILE
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(address + "\n")
-    return file
+    fresh = file.with_name(f"{ADDRESS_FILE}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_text(address + "\n")
+    return fresh.replace(file)

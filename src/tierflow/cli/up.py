@@ -241,6 +241,7 @@ def _say_what_next(up: UpSettings, lab: bool, screen: Console) -> None:
         f"\nrunning; a window closes every {up.window_s} s, logs are in {state_folder() / 'logs'}, Ctrl-C ends it"
     )
     screen.print(f"  1. open the page          {where}", soft_wrap=True)
+    screen.print(f"     (it opens once; {address} holds the next)", soft_wrap=True)
     screen.print(f"  2. query flow logs        {tierflow} flows --namespace storefront")
     if lab:
         screen.print(f"  3. let the rogue in       {tierflow} lab deploy-rogue")
