@@ -1,25 +1,23 @@
-"""The lab in a real browser, step by step."""
+"""The lab in a real browser over made-up amounts of traffic; ``tests/end_to_end`` does it over real packets."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.conftest import absent
+from tests.console.browser import go_through_the_lab, need_a_browser
 from tests.console.serving import TOKEN, Scene, serve
 from tests.console.storefront import WINDOW_S
 
-WEB = Path(__file__).parents[2] / "console" / "web"
-OUTPUT = Path(__file__).parents[1] / "output" / "console"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     """The storefront's traffic up to now."""
+    need_a_browser()
     made = Scene(tmp_path)
     made.fill(int(time.time()))
     return made
@@ -27,32 +25,12 @@ def scene(tmp_path: Path) -> Scene:
 
 @pytest.mark.timeout(300)
 def test_the_lab_can_be_done_by_looking_from_start_to_end(scene: Scene) -> None:
-    if shutil.which("chromium") is None:
-        absent("no chromium")
-    if not (WEB / "node_modules" / "playwright-core").is_dir() or not (WEB.parent / "server" / "static").is_dir():
-        absent("the page isn't built: deploy/setup/page.sh")
-    with (
-        serve(scene.app()) as address,
-        subprocess.Popen(
-            ["node", "lab/run.mjs", f"{address}/?token={TOKEN}", str(OUTPUT), "--rogue-by-input"],
-            cwd=WEB, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ) as browser,
-    ):  # fmt: skip
-        assert browser.stdout is not None
-        assert browser.stdin is not None
-        told = []
-        for line in browser.stdout:
-            told.append(line)
-            if line.startswith("{") and json.loads(line).get("want") == "rogue":
-                _let_the_rogue_in(scene)
-                browser.stdin.write("go\n")
-                browser.stdin.flush()
-        assert browser.wait() == 0, "".join(told)
+    def let_the_rogue_in() -> None:
+        scene.rogue = True
+        # The windows of the last two minutes are stored already; those with the rogue end a second later.
+        newest = int(time.time()) // WINDOW_S * WINDOW_S
+        for back in range(8):
+            scene.window(newest + 1 - back * WINDOW_S)
 
-
-def _let_the_rogue_in(scene: Scene) -> None:
-    scene.rogue = True
-    # The windows of the last two minutes are stored already; those with the rogue end a second later.
-    newest = int(time.time()) // WINDOW_S * WINDOW_S
-    for back in range(8):
-        scene.window(newest + 1 - back * WINDOW_S)
+    with serve(scene.app()) as address:
+        go_through_the_lab(f"{address}/?token={TOKEN}", "console", let_the_rogue_in)

@@ -12,8 +12,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
+from tests.console.browser import go_through_the_lab
 
 from tierflow.cli.broker import free_port
 from tierflow.lab import truth
@@ -214,6 +216,22 @@ def test_the_rogue_is_denied_at_five_targets_by_the_right_rules_and_nothing_pass
         assert (log["packets_out"], log["bytes_out"]) == (0, 0)
         assert log["packets_in"] > 0
     assert up.tierflow("lab", "remove-rogue").returncode == 0
+
+
+def test_the_lab_can_be_done_by_looking_from_start_to_end_over_real_packets(up: Up) -> None:
+    def let_the_rogue_in() -> None:
+        assert up.tierflow("lab", "deploy-rogue").returncode == 0
+
+    address = up.state / "console.url"
+    used = address.read_text().strip()
+    go_through_the_lab(used, "lab", let_the_rogue_in)
+    assert up.tierflow("lab", "remove-rogue").returncode == 0
+    # The token is used up; the file, its owner's alone, holds the next. All of it is on loopback.
+    assert address.read_text().strip() != used
+    assert address.stat().st_mode & 0o777 == 0o600
+    port = urlsplit(used).port
+    listening = subprocess.run(["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[3] for line in listening.splitlines()] == [f"127.0.0.1:{port}"]
 
 
 def quiet(up: Up) -> int:

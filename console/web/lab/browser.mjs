@@ -52,6 +52,7 @@ export async function reachable(page, view) {
     if (left === 0) break;
   }
   const left = await page.evaluate(() => [...globalThis.missed, ...[...globalThis.wanted].map((each) => `not reached: ${each.outerHTML.slice(0, 120)}`)]);
+  await page.evaluate(() => { document.activeElement?.blur(); document.querySelector("main").scrollTo(0, 0); });
   must(left.length === 0, `${view}, by keyboard: ${left.slice(0, 5).join("; ")}`);
   return wanted;
 }

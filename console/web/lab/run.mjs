@@ -70,10 +70,12 @@ await step("names-view", async () => {
   must(ofAddress("mode") === "names", "mode isn't in the address");
   await page.locator("label", { hasText: "Thickness" }).locator("select").selectOption("bytes");
   must(ofAddress("volume") === "bytes", "the measure isn't in the address");
+  await page.screenshot({ path: `${folder}/names-by-bytes.png` });
+  await page.locator("label", { hasText: "Thickness" }).locator("select").selectOption("connections");
 });
 await step("status-view", async () => {
   await button("Status").click();
-  await page.waitForFunction(() => [...document.querySelectorAll(".chord")].every((each) => each.getAttribute("fill").startsWith("url(#status-")));
+  await page.waitForFunction(() => [...document.querySelectorAll(".chord")].every((each) => (each.getAttribute("fill") ?? each.getAttribute("stroke")).match(/^(url\(#status-|var\(--)/)));
 });
 await step("rogue-deployed", async () => {
   if (byInput) {
@@ -231,6 +233,10 @@ await step("keyboard-only", async () => {
   must(ofAddress("name") !== null, "Enter selects nothing");
   await page.keyboard.press("+");
   must(ofAddress("z_name") !== null, "plus doesn't zoom");
+});
+await step("status-with-the-rogue", async () => {
+  await page.goto(`${origin}/flows?mode=status`);
+  await page.waitForSelector('.chords .chord[data-key*=":rogue-"]');
 });
 for (const [name, path, ready] of [
   ["dark-flows", "/flows?mode=status", ".circle .chord"],
