@@ -95,7 +95,24 @@ def _questions(store: Store, count: int) -> dict[str, float]:
     return figures
 
 
-def _written(writer: Writer, count: int) -> float:
+def fill_day(database: Database, count: int) -> None:
+    """``count`` flow logs of the day, made in SQL from one of each flow, which the store must hold already."""
+    made = {name: f"one.{quoted(name)}" for name in NUMBER_TYPES} | {
+        "id": "printf('%016x', n)",
+        "start_time": f"{DAY_S} + n * 86400 // {count}",
+        "end_time": f"{DAY_S} + n * 86400 // {count} + 15",
+    }
+    with database.cursor() as cursor:
+        cursor.execute(f"CREATE TEMP TABLE one AS SELECT * FROM flow_logs ORDER BY id LIMIT {FLOWS}")
+        cursor.execute("DELETE FROM flow_logs")
+        cursor.execute(
+            f"INSERT INTO flow_logs SELECT one.flow, {', '.join(made.values())} FROM range({count}) AS r(n) "
+            f"JOIN (SELECT *, row_number() OVER (ORDER BY id) - 1 AS number FROM one) AS one ON number = n % {FLOWS}"
+        )
+        cursor.execute("CHECKPOINT")
+
+
+def write_day(writer: Writer, count: int) -> float:
     """Documents a second; what was written is let go of before anything else is timed."""
     rows: list[Mapping[str, Any]] = [flatten(each, FLOW_LOG_TYPES) for each in documents(count)]
     start = time.perf_counter()
@@ -108,20 +125,8 @@ def _written(writer: Writer, count: int) -> float:
 def _duckdb(folder: Path, written: int, asked: int) -> dict[str, float]:
     path = folder / "bench.duckdb"
     database = Database(path)
-    rate = _written(Writer(database), written)
-    made = {name: f"one.{quoted(name)}" for name in NUMBER_TYPES} | {
-        "id": "printf('%016x', n)",
-        "start_time": f"{DAY_S} + n * 86400 // {asked}",
-        "end_time": f"{DAY_S} + n * 86400 // {asked} + 15",
-    }
-    with database.cursor() as cursor:
-        cursor.execute(f"CREATE TEMP TABLE one AS SELECT * FROM flow_logs ORDER BY id LIMIT {FLOWS}")
-        cursor.execute("DELETE FROM flow_logs")
-        cursor.execute(
-            f"INSERT INTO flow_logs SELECT one.flow, {', '.join(made.values())} FROM range({asked}) AS r(n) "
-            f"JOIN (SELECT *, row_number() OVER (ORDER BY id) - 1 AS number FROM one) AS one ON number = n % {FLOWS}"
-        )
-        cursor.execute("CHECKPOINT")
+    rate = write_day(Writer(database), written)
+    fill_day(database, asked)
     figures = {"documents_per_s": rate, **_questions(DuckDBStore(database), asked)}
     return figures | {"file_mib": path.stat().st_size / 2**20}
 

@@ -1,58 +1,97 @@
-// How long the drawing takes in a real browser: node lab/draw.mjs ADDRESS-WITH-TOKEN
-// The answers of /api/v1/flows are replaced by 2,000 made-up flows; all else is the page as it is served.
+// How long the drawing takes in a real browser: node lab/draw.mjs ADDRESS-WITH-TOKEN [PATH]
+// Without PATH the answer of /api/v1/flows is replaced by 2,000 made-up flows; with it, PATH shows what the server has.
 import { launch } from "./browser.mjs";
 
-const address = process.argv[2];
+const [address, path] = process.argv.slice(2);
 const FLOWS = 2000;
 const MOVES = 120;
+const TURNS = 8;
 const STATUSES = ["allowed", "allowed", "allowed", "denied", "denied_by_destination", "unanswered", "leak"];
-const end = (at) => ({ namespace: `space-${at % 12}`, name: `app-${at % 97}-6d996fbd97-*`, type: "wep" });
-const flows = Array.from({ length: FLOWS }, (_, at) => ({ source: end(at * 7), dest: end(at * 13 + 5), proto: "tcp", dest_port: at, service: null, status: STATUSES[at % STATUSES.length], connections: 1 + ((at * 31) % 400), packets: at, bytes: at * 90 }));
-const now = Math.floor(Date.now() / 1000);
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const round = (value) => Math.round(value * 10) / 10;
+
+function madeUp() {
+  const end = (at) => ({ namespace: `space-${at % 12}`, name: `app-${at % 97}-6d996fbd97-*`, type: "wep" });
+  const flows = Array.from({ length: FLOWS }, (_, at) => ({ source: end(at * 7), dest: end(at * 13 + 5), proto: "tcp", dest_port: at, service: null, status: STATUSES[at % STATUSES.length], connections: 1 + ((at * 31) % 400), packets: at, bytes: at * 90 }));
+  const now = Math.floor(Date.now() / 1000);
+  return { range: { from_s: now - 900, to_s: now }, flows, smaller: { flows: 0, connections: 0, packets: 0, bytes: 0 }, newest_s: now };
+}
+
 const browser = await launch();
 const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
-await page.route("**/api/v1/flows*", (route) => route.fulfill({ json: { range: { from_s: now - 900, to_s: now }, flows, smaller: { flows: 0, connections: 0, packets: 0, bytes: 0 }, newest_s: now } }));
+page.setDefaultTimeout(60000);
+// The moment of the first frame that holds the circle.
+await page.addInitScript(() => {
+  const waiting = new MutationObserver(() => {
+    if (document.querySelector("svg.chords") === null) return;
+    waiting.disconnect();
+    requestAnimationFrame(() => {
+      const channel = new MessageChannel();
+      channel.port1.onmessage = () => { globalThis.painted = performance.now(); };
+      channel.port2.postMessage(0);
+    });
+  });
+  waiting.observe(document, { childList: true, subtree: true });
+});
+if (path === undefined) await page.route("**/api/v1/flows*", (route) => route.fulfill({ json: madeUp() }));
 await page.goto(address);
-await page.waitForFunction((n) => document.querySelector("svg.chords")?.getAttribute("data-chords") === String(n), FLOWS);
+if (path !== undefined) await page.goto(new URL(address).origin + path);
+await page.waitForFunction(() => globalThis.painted !== undefined);
 const gathered = await page.evaluate(() => [...document.querySelectorAll(".chords .chord")].reduce((sum, each) => sum + Number(each.getAttribute("data-count") ?? 1), 0));
 if (gathered !== FLOWS) throw new Error(`${gathered} of ${FLOWS} flows are drawn`);
-// CPU time of the page's main thread, which other processes of the machine don't stretch.
-const debug = await page.context().newCDPSession(page);
-await debug.send("Performance.setTimeDomain", { timeDomain: "threadTicks" });
-await debug.send("Performance.enable");
-const cpu = async () => Object.fromEntries((await debug.send("Performance.getMetrics")).metrics.map((each) => [each.name, each.value * 1000])).TaskDuration;
-const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
-const drawn = [];
-const began = await cpu();
-for (let turn = 0; turn < 7; turn += 1) {
-  const mode = turn % 2 ? "Names" : "Status";
-  // From the click through script, style and layout to the first frame after it.
-  drawn.push(await page.evaluate(async (name) => {
-    const button = [...document.querySelectorAll(".tabs button")].find((each) => each.textContent === name);
-    const began = performance.now();
-    button.click();
-    await new Promise((done) => requestAnimationFrame(() => { const channel = new MessageChannel(); channel.port1.onmessage = done; channel.port2.postMessage(0); }));
-    return performance.now() - began;
-  }, mode));
+const first = await page.evaluate(() => {
+  const asked = performance.getEntriesByType("resource").find((each) => /\/api\/v1\/flows(\?|$)/.test(each.name));
+  return asked === undefined ? {} : { query_ms: asked.responseEnd - asked.requestStart, first_paint_ms: globalThis.painted - asked.responseEnd };
+});
+
+// Processor time of the page's main thread by the trace: other processes of the machine don't stretch it.
+async function traced(act) {
+  await browser.startTracing(page, { categories: ["toplevel"] });
+  const answer = await act();
+  const events = JSON.parse((await browser.stopTracing()).toString()).traceEvents;
+  const threads = new Map();
+  for (const each of events) if (each.name.endsWith("RunTask") && each.tdur) threads.set(`${each.pid}/${each.tid}`, (threads.get(`${each.pid}/${each.tid}`) ?? 0) + each.tdur / 1000);
+  const mains = events.filter((each) => each.name === "thread_name" && each.args.name === "CrRendererMain").map((each) => threads.get(`${each.pid}/${each.tid}`) ?? 0);
+  return [answer, Math.max(...mains)];
 }
-const afterDrawing = await cpu();
+
+// From the click through script, style and layout to the first frame after it.
+const [drawn, drawingCpu] = await traced(async () => {
+  const times = [];
+  for (let turn = 0; turn < TURNS; turn += 1) {
+    times.push(await page.evaluate(async (name) => {
+      const button = [...document.querySelectorAll(".tabs button")].find((each) => each.textContent === name);
+      const began = performance.now();
+      button.click();
+      await new Promise((done) => requestAnimationFrame(() => { const channel = new MessageChannel(); channel.port1.onmessage = done; channel.port2.postMessage(0); }));
+      return performance.now() - began;
+    }, turn % 2 ? "Names" : "Status"));
+  }
+  return times;
+});
 // A spiral through the circle: every step points at something else. One move a frame, as a browser gives them.
-const frames = await page.evaluate(async (moves) => {
+const [frames, pointingCpu] = await traced(() => page.evaluate(async (moves) => {
   const circle = document.querySelector(".circle");
   const box = circle.getBoundingClientRect();
   const times = [];
-  let last = performance.now();
+  let last = await new Promise(requestAnimationFrame);
   for (let at = 0; at < moves; at += 1) {
     const [angle, radius] = [at * 0.7, (box.height / 2 - 24) * (0.2 + (0.8 * at) / moves)];
     circle.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: box.x + box.width / 2 + Math.sin(angle) * radius, clientY: box.y + box.height / 2 - Math.cos(angle) * radius }));
-    await new Promise(requestAnimationFrame);
-    const now = performance.now();
+    const now = await new Promise(requestAnimationFrame);
     times.push(now - last);
     last = now;
+    if (document.querySelector(".tip") !== null) globalThis.lit = (globalThis.lit ?? 0) + 1;
   }
   return times;
-}, MOVES);
-const afterPointing = await cpu();
-frames.sort((a, b) => a - b);
-console.log(JSON.stringify({ flows: FLOWS, redraw_ms_median: Math.round(median(drawn) * 10) / 10, redraw_cpu_ms_mean: Math.round((afterDrawing - began) / 7), hover_cpu_ms_mean: Math.round(((afterPointing - afterDrawing) / MOVES) * 10) / 10, hover_frame_ms_median: Math.round(median(frames) * 10) / 10, hover_frame_ms_p95: Math.round(frames[Math.floor(frames.length * 0.95)] * 10) / 10 }));
+}, MOVES));
+const lit = await page.evaluate(() => globalThis.lit);
+if (!(lit > MOVES / 2)) throw new Error(`${lit} of ${MOVES} moves point at something`);
+const ordered = [...frames].sort((a, b) => a - b);
+console.log(JSON.stringify({
+  flows: FLOWS,
+  ...Object.fromEntries(Object.entries(first).map(([name, value]) => [name, round(value)])),
+  redraw_ms_median: round(median(drawn)), redraw_ms_worst: round(Math.max(...drawn)), redraw_cpu_ms: round(drawingCpu / TURNS),
+  hover_frame_ms_median: round(median(frames)), hover_frame_ms_p95: round(ordered[Math.floor(MOVES * 0.95)]), hover_cpu_ms: round(pointingCpu / MOVES),
+}));
 await browser.close();
