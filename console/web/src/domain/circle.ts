@@ -22,7 +22,7 @@ const MOST_ROOM = 142;
 const LEAST_OUTER = 70;
 
 export function frame(width: number, height: number, labels: boolean): Frame {
-  const room = labels ? Math.min(MOST_ROOM, width * 0.24) : 10;
+  const room = labels ? Math.min(MOST_ROOM, width * 0.2) : 10;
   const outer = Math.max(LEAST_OUTER, Math.min(height / 2 - (labels ? 20 : 8), width / 2 - room));
   const ring = Math.max(9, Math.min(18, outer * 0.05));
   return { width, height, room, outer, name: outer - ring, flow: outer - 2 * ring, chord: outer - 3 * ring };

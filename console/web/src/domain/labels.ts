@@ -17,8 +17,10 @@ export interface Label {
 const LINE_HEIGHT = 15;
 const CHARACTER = 6;
 const GAP = 12;
+/** Where not all names have room, those of arcs narrower than this stay out: a choice among equals would mislead. */
+const LEAST_WIDTH = 4;
 /** A label further than this from its arc would tell less than it confuses. */
-const FURTHEST = 64;
+const FURTHEST = 48;
 
 /** Labels for the broadest segments that have room; the others are told by pointing. */
 export function placeLabels(segments: readonly Segment[], frame: Frame): readonly Label[] {
@@ -28,7 +30,8 @@ export function placeLabels(segments: readonly Segment[], frame: Frame): readonl
 function placeSide(segments: readonly Segment[], frame: Frame, side: "left" | "right"): Label[] {
   const most = Math.floor((frame.height - 8) / LINE_HEIGHT);
   const mine = segments.filter((each) => Math.sin(middle(each)) < 0 === (side === "left"));
-  const broadest = [...mine].sort((a, b) => b.end - b.start - (a.end - a.start)).slice(0, most);
+  const width = (each: Segment): number => (each.end - each.start) * frame.outer;
+  const broadest = [...mine].sort((a, b) => width(b) - width(a)).slice(0, most).filter((each) => mine.length <= most || width(each) >= LEAST_WIDTH);
   const wanted = (each: Segment): number => at(middle(each), frame.outer + GAP).y;
   const ordered = broadest.sort((a, b) => wanted(a) - wanted(b));
   const heights = apart(ordered.map(wanted), frame.height / 2 - LINE_HEIGHT / 2);

@@ -16,16 +16,19 @@ import { statusFill } from "./patterns";
 export interface Looks {
   /** Fill of a ribbon. */
   readonly chord: (chord: Chord) => string;
-  /** Colour of a chord that is drawn as a line. */
+  /** Colour of a chord that is drawn as a line, where a hatch couldn't be seen. */
   readonly line: (chord: Chord) => string;
+  /** Its dashes, which tell the states apart without colour. */
+  readonly dash: (chord: Chord) => string | undefined;
   readonly namespace: (segment: Segment) => string;
   readonly name: (segment: Segment) => string;
 }
 
 /** Above this many chords they are gathered into common paths. */
 export const MOST_SHAPES = 300;
-/** A chord narrower than this many pixels is drawn as a line where chords are gathered. */
+/** A chord narrower than this many pixels is drawn as a line. */
 const THIN = 3;
+const NARROW = 8;
 
 const path = arcPath<{ inner: number; outer: number; start: number; end: number }>()
   .innerRadius((each) => each.inner)
@@ -62,9 +65,15 @@ function line({ source, dest }: Chord, radius: number): string {
 /** @param of how many chords the whole drawing has, where these are a part of it. */
 export function chordMarks(chords: readonly Chord[], looks: Looks, { chord: radius }: Frame, of = chords.length): readonly VNode[] {
   if (of > MOST_SHAPES) return gathered(chords, looks, radius);
-  return chords.map((chord) => (
-    <path key={chord.key} class={`chord chord-${chord.flow.status}`} data-key={chord.key} d={ribbon(chord.source, chord.dest, radius)} fill={looks.chord(chord)} />
-  ));
+  return chords.map((chord) => {
+    const width = breadth(chord, radius);
+    if (width >= THIN) {
+      // A dark edge would take most of a narrow ribbon's colour away.
+      const edge = width < NARROW ? looks.line(chord) : undefined;
+      return <path key={chord.key} class="chord" data-key={chord.key} d={ribbon(chord.source, chord.dest, radius)} fill={looks.chord(chord)} stroke={edge} />;
+    }
+    return <path key={chord.key} class="chord line" data-key={chord.key} d={line(chord, radius)} stroke={looks.line(chord)} stroke-width={Math.max(1.6, width).toFixed(1)} stroke-dasharray={looks.dash(chord)} />;
+  });
 }
 
 function gathered(chords: readonly Chord[], looks: Looks, radius: number): readonly VNode[] {
@@ -91,7 +100,7 @@ function add(into: Map<string, string[]>, key: string, part: string): void {
 }
 
 /** Separators closer than this many pixels would blacken the ring. */
-const TICK_GAP = 2.5;
+const TICK_GAP = 5;
 
 /** The inner ring: both ends of every flow by status, neighbours of one status in one band. */
 export function flowRing(rings: Rings, { flow, chord }: Frame): readonly VNode[] {
@@ -139,7 +148,7 @@ function segmentRing(segments: readonly Segment[], level: "namespace" | "name", 
   if (segments.length > MOST_SHAPES) {
     const parts = new Map<string, string[]>();
     for (const each of segments) add(parts, fill(each), band(each, inner, outer));
-    return [...parts].map(([colour, paths]) => <path key={`${level}${colour}`} class="arc" data-level={level} d={paths.join("")} fill={colour} />);
+    return [...parts].map(([colour, paths]) => <path key={`${level}${colour}`} class="arc many" data-level={level} d={paths.join("")} fill={colour} />);
   }
   return segments.map((each) => (
     <path key={`${level}${each.key}`} class="arc" data-level={level} data-key={each.key} d={band(each, inner, outer)} fill={fill(each)} />

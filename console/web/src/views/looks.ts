@@ -1,5 +1,6 @@
 /** Which colour stands for what in each of the three views of the rings. */
 
+import type { Status } from "../domain/flow";
 import { nameKey } from "../domain/flow";
 import { palette } from "../domain/palette";
 import type { Rings } from "../domain/rings";
@@ -8,6 +9,9 @@ import type { Looks } from "../marks/rings";
 
 export type Mode = "namespaces" | "names" | "status";
 
+const DASHES: Readonly<Record<Status, string | undefined>> = {
+  allowed: undefined, unanswered: "2 5", denied: "10 3", denied_by_destination: "2 2.5", leak: "9 3 2 3", unknown: "1 6",
+};
 const GREY = "var(--ring)";
 
 export interface Colours extends Looks {
@@ -23,6 +27,7 @@ export function coloursOf(rings: Rings, mode: Mode): Colours {
   return {
     chord: (chord) => (mode === "status" ? statusFill(chord.flow.status) : colour(chord)),
     line: (chord) => (mode === "status" ? `var(--${chord.flow.status})` : colour(chord)),
+    dash: (chord) => (mode === "status" ? DASHES[chord.flow.status] : undefined),
     namespace: (each) => (mode === "namespaces" ? spaces(each.key) : GREY),
     name: (each) => (mode === "names" ? names(each.key) : GREY),
     row: (namespace, name) => (mode === "status" ? null : mode === "names" ? names(name) : spaces(namespace)),
