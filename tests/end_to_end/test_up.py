@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.console.browser import go_through_the_lab
+from tests.end_to_end import written
 
 from tierflow.cli.broker import free_port
 from tierflow.lab import truth
@@ -44,15 +45,6 @@ EDGES = {
     ("backend", "logging"),
 }
 """The storefront's call graph, by the part of the pod's name before its ReplicaSet's hash."""
-
-DENIED_BY = {
-    "frontend": "|default|storefront/default.dmz|deny|1",
-    "microservice1": "|default|storefront/default.trusted|deny|2",
-    "microservice2": "|default|storefront/default.trusted|deny|2",
-    "backend": "|default|storefront/default.restricted|deny|2",
-    "logging": "|platform|platform.logging|deny|1",
-}
-"""The rule that denies the rogue at each of its five targets."""
 
 
 @dataclass
@@ -209,13 +201,32 @@ def test_the_rogue_is_denied_at_five_targets_by_the_right_rules_and_nothing_pass
             if app(log["source_name_aggr"]) == "rogue"
         }
 
-    until(lambda: denials().keys() >= DENIED_BY.keys(), TWO_WINDOWS_S, lambda: denials().keys())
+    until(lambda: denials().keys() >= written.DENIED_BY.keys(), TWO_WINDOWS_S, lambda: denials().keys())
     for target, log in denials().items():
         assert log["evidence"] == "enforced", log
-        assert log["policies"]["enforced_policies"][-1].endswith(DENIED_BY[target])
+        assert log["policies"]["enforced_policies"][-1].endswith(written.DENIED_BY[target])
         assert (log["packets_out"], log["bytes_out"]) == (0, 0)
         assert log["packets_in"] > 0
     assert up.tierflow("lab", "remove-rogue").returncode == 0
+
+
+def test_every_field_of_chosen_edges_is_as_written(up: Up) -> None:
+    logs = [log for log in up.flows() if not log["late"]]
+    first = min(log["start_time"] for log in logs)
+    pods = written.pods(json.loads(up.tierflow("lab", "status", "--json").stdout), logs)
+    chosen = [
+        *written.through_service(pods), *written.twilio(pods), *written.names(pods),
+        *written.rogue_to_the_internet(pods),
+        *(each for target in written.DENIED_BY for each in written.rogue_to(pods, target)),
+    ]  # fmt: skip
+    assert len(chosen) == 16
+    for expected in (written.always(WINDOW_S) | each for each in chosen):
+        found = [log for log in logs if written.key(log) == written.key(expected)]
+        # The first window sees programs start; one in which nothing begins may have no handshake or packet to tell by.
+        told = [log for log in found if log["num_flows_started"] and log["start_time"] > first]
+        assert told, written.key(expected)
+        for log in told:
+            assert not written.differences(log, expected), (written.key(expected), log["start_time"])
 
 
 def test_the_lab_can_be_done_by_looking_from_start_to_end_over_real_packets(up: Up) -> None:
