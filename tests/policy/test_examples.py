@@ -1,4 +1,4 @@
-"""What Calico's documentation says that its examples do, as tables; every flow by both judges."""
+"""What Calico's and Kubernetes' documentation says that their examples do, as tables; every flow by both judges."""
 
 from __future__ import annotations
 
