@@ -28,23 +28,27 @@ _FIXED: Final = {
 
 
 def read_tier(top: Fields, metadata: Fields) -> Tier:
-    """A Tier; upstream's own tiers have a fixed order and default action, which must be written."""
+    """A Tier; no order is that of tier default, and upstream's own tiers have a fixed order and default action."""
     name = read_tier_name(metadata)
     spec = top.fields("spec")
-    order = spec.number("order")
+    written = spec.number("order")
+    order = DEFAULT_TIER_ORDER if written is None else written
     action = spec.choice("defaultAction", DEFAULT_ACTIONS, "Deny")
     if name in _FIXED:
         wanted_order, wanted_action = _FIXED[name]
         if order != wanted_order:
-            written = ABSENT if order is None else order
-            spec.report("order", written, f"{wanted_order:.0f}: the order of tier {name} is fixed")
+            spec.report(
+                "order",
+                ABSENT if written is None else written,
+                f"{wanted_order:.0f}: the order of tier {name} is fixed",
+            )
         if action != wanted_action:
             spec.report("defaultAction", action, f"{wanted_action}: the default action of tier {name} is fixed")
         order, action = wanted_order, wanted_action
     spec.close()
     read_labels(metadata, "labels")
     close_object(top, metadata)
-    return Tier(name, DEFAULT_TIER_ORDER if order is None else order, action)
+    return Tier(name, order, action)
 
 
 def read_policy(top: Fields, metadata: Fields) -> Policy:

@@ -121,3 +121,13 @@ def test_every_place_that_reports_a_problem_has_a_case(monkeypatch: pytest.Monke
         if not any(file == name and first <= line <= last for file, line in reached)
     }
     assert missing == set()
+
+
+def test_a_tier_without_an_order_stands_where_tier_default_does() -> None:
+    documents = [
+        {"apiVersion": "projectcalico.org/v3", "kind": "Tier", "metadata": {"name": name}, "spec": {}}
+        for name in ("default", "own")
+    ]
+    resources, problems = parse_documents([(FILE, index, each) for index, each in enumerate(documents)])
+    assert problems == []
+    assert [(tier.order, tier.default_action) for tier in resources.tiers] == [(1_000_000.0, "Deny")] * 2
