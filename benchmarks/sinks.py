@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from tests.services.elasticsearch import EIGHT, started
 from tests.sinks.documents import DAY_S, whole_log
+from tests.sinks.elasticsearch_sink import INDEX
 
 from benchmarks.harness import Report, check
 from tierflow.sinks.documents import FLOW_LOG_TYPES, flatten
@@ -20,7 +21,7 @@ from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.store import DuckDBStore
 from tierflow.sinks.duckdb.tables import FLOW_LOGS, NUMBER_TYPES, quoted
 from tierflow.sinks.duckdb.writer import Load, Writer
-from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
+from tierflow.sinks.elasticsearch.client import Connection, ElasticsearchSettings
 from tierflow.sinks.elasticsearch.indices import IndexNames
 from tierflow.sinks.elasticsearch.store import ElasticsearchStore
 from tierflow.sinks.elasticsearch.writer import Document, ElasticsearchWriter
@@ -133,10 +134,10 @@ def _duckdb(folder: Path, written: int, asked: int) -> dict[str, float]:
 
 def _elasticsearch(count: int) -> tuple[int, dict[str, float]]:
     with started() as node:
-        client = connect(ElasticsearchSettings(node.url, timeout_s=120))
+        connection = Connection(ElasticsearchSettings(node.url, timeout_s=120))
         names = IndexNames("bench_{kind}-{day}")
-        writer = ElasticsearchWriter(client, names, node.url)
-        writer.prepare(shards=1, replicas=0)
+        writer = ElasticsearchWriter(connection, names)
+        writer.prepare(INDEX)
         retried = list[str]().append
         taken, load, added = 0.0, list[Document](), 0
         for number, each in enumerate(documents(count), 1):
@@ -149,8 +150,8 @@ def _elasticsearch(count: int) -> tuple[int, dict[str, float]]:
                 if taken > WRITING_S:
                     break
         check(added == number, "documents added")
-        client.indices.refresh(index="bench_*")
-        figures = _questions(ElasticsearchStore(client, names, node.url), added)
+        connection.client.indices.refresh(index="bench_*")
+        figures = _questions(ElasticsearchStore(connection, names), added)
         return added, {"documents_per_s": added / taken, **figures}
 
 

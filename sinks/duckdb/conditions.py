@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tierflow.policy.selector import All, And, Compare, Global, Has, In, Not, Or, SelectorError, parse_selector
 from tierflow.schemas.errors import ConfigurationError
+from tierflow.sinks.read.interface import ALTERNATIVES, LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,22 +27,8 @@ def flow_condition(where: Filter) -> Condition:
         ConfigurationError: a label selector can't be parsed.
     """
     parts = [
-        _among(("action",), where.actions),
-        _among(("reporter",), where.reporters),
-        _among(("evidence",), where.evidence),
-        _among(("proto",), where.protocols),
-        _among(("dest_port",), where.ports),
-        _among(("source_type",), where.source_types),
-        _among(("dest_type",), where.dest_types),
-        _among(("source_namespace", "dest_namespace"), where.namespaces),
-        _among(("source_namespace",), where.source_namespaces),
-        _among(("dest_namespace",), where.dest_namespaces),
-        _among(("source_name_aggr", "dest_name_aggr", "source_name", "dest_name"), where.names),
-        _among(("source_name_aggr", "source_name"), where.source_names),
-        _among(("dest_name_aggr", "dest_name"), where.dest_names),
-        _labels(("source_labels.labels", "dest_labels.labels"), where.labels, "labels"),
-        _labels(("source_labels.labels",), where.source_labels, "source_labels"),
-        _labels(("dest_labels.labels",), where.dest_labels, "dest_labels"),
+        *(_among(fields, getattr(where, name)) for name, fields in ALTERNATIVES),
+        *(_labels(fields, getattr(where, name), name) for name, fields in LABELS),
         _policies(where.policies),
     ]
     return _all_of([part for part in parts if part is not TRUE])

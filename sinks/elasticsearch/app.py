@@ -22,6 +22,7 @@ from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import TierflowError, TransientError
 from tierflow.sinks import metrics as counted
+from tierflow.sinks.elasticsearch.indices import IndexSettings
 from tierflow.sinks.elasticsearch.sink import KIND_OF, ElasticsearchSink, SinkSettings
 from tierflow.sinks.retry import Retry
 
@@ -41,7 +42,7 @@ with warnings.catch_warnings():
 
 _LOG = logging.getLogger(__name__)
 
-FORGET_EVERY_S: Final = 3600.0
+KEEP_EVERY_S: Final = 3600.0
 LAST_LOAD_S: Final = 3.0
 """How long the last load may take after the signal; what isn't acknowledged comes again."""
 
@@ -56,8 +57,7 @@ class AppSettings:
         topic_prefix: put before each topic's name.
         session_timeout_s: after which a dead sink's partitions go to others.
         keep_days: whole days kept.
-        shards: primary shards of an index.
-        replicas: replicas of an index.
+        index: what every index gets; with a lifecycle policy, deleting them is the cluster's.
         client: TLS and SASL arguments of aiokafka.
     """
 
@@ -66,8 +66,7 @@ class AppSettings:
     topic_prefix: str = ""
     session_timeout_s: int = 10
     keep_days: int = 8
-    shards: int = 1
-    replicas: int = 1
+    index: IndexSettings = field(default_factory=IndexSettings)
     sink: SinkSettings = field(default_factory=SinkSettings)
     client: Mapping[str, Any] = field(default_factory=dict)
 
@@ -141,7 +140,7 @@ async def run(
         app = build_app(settings, sink, datadir)
         tasks = [
             asyncio.create_task(sink.run(stop)),
-            asyncio.create_task(_forget(settings, writer, clock, metrics, stop)),
+            asyncio.create_task(_keep(settings, writer, clock, metrics, stop)),
         ]
         waiting = asyncio.create_task(stop.wait())
         try:
@@ -169,7 +168,7 @@ async def _prepared(settings: AppSettings, writer: ElasticsearchWriter, metrics:
     pauses = Retry().pauses(random.random)
     while not stop.is_set():
         try:
-            await asyncio.to_thread(writer.prepare, shards=settings.shards, replicas=settings.replicas)
+            await asyncio.to_thread(writer.prepare, settings.index)
         except TransientError as error:
             pause = next(pauses)
             metrics.set(counted.STORE_UP, 0)
@@ -182,19 +181,26 @@ async def _prepared(settings: AppSettings, writer: ElasticsearchWriter, metrics:
     return False
 
 
-async def _forget(
+async def _keep(
     settings: AppSettings, writer: ElasticsearchWriter, clock: Clock, metrics: Metrics, stop: asyncio.Event
 ) -> None:
+    """Hourly: put the templates again, should someone have removed them, and delete what is past retention."""
     while not stop.is_set():
         try:
-            gone = await asyncio.to_thread(writer.forget, clock.now_ns() // NS_PER_S, settings.keep_days)
-            if gone:
-                metrics.add(counted.FORGOTTEN, len(gone))
-                _LOG.info("retention: deleted %s", ", ".join(gone))
+            if settings.index.lifecycle is None:
+                await _forget(settings, writer, clock, metrics)
+            await asyncio.to_thread(writer.prepare, settings.index)
         except TierflowError as error:
-            _LOG.warning("retention: %s", error)
+            _LOG.warning("templates and retention: %s", error)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), FORGET_EVERY_S)
+            await asyncio.wait_for(stop.wait(), KEEP_EVERY_S)
+
+
+async def _forget(settings: AppSettings, writer: ElasticsearchWriter, clock: Clock, metrics: Metrics) -> None:
+    gone = await asyncio.to_thread(writer.forget, clock.now_ns() // NS_PER_S, settings.keep_days)
+    if gone:
+        metrics.add(counted.FORGOTTEN, len(gone))
+        _LOG.info("retention: deleted %s", ", ".join(gone))
 
 
 def _credentials(client: Mapping[str, Any]) -> Any:

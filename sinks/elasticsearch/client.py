@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,11 @@ class ElasticsearchSettings:
     Attributes:
         url: ``https://host:port`` or ``http://host:port``.
         ca_file: authority of its certificate; None: the system's.
-        username: for basic authentication, with ``password``.
+        username: for basic authentication, with a password.
+        password: itself, or None.
+        password_file: holds it instead; read again when the cluster refuses what it held before.
         api_key: encoded, instead of a user.
+        api_key_file: holds it instead, likewise.
         timeout_s: of one request.
     """
 
@@ -34,18 +38,57 @@ class ElasticsearchSettings:
     ca_file: Path | None = None
     username: str | None = None
     password: str | None = None
+    password_file: Path | None = None
     api_key: str | None = None
+    api_key_file: Path | None = None
     timeout_s: float = 30.0
 
 
-def connect(settings: ElasticsearchSettings) -> Elasticsearch:
+class Refused(UnavailableError):
+    """The cluster doesn't take these credentials, or this process its certificate: either may be renewed meanwhile."""
+
+
+class Connection:
+    """A cluster and how it is reached; threads may share it.
+
+    Args:
+        settings: of the cluster.
+
+    Raises:
+        ConfigurationError: the settings don't fit together, or a file of theirs can't be used.
+    """
+
+    def __init__(self, settings: ElasticsearchSettings) -> None:
+        self._settings = settings
+        self.client = _client(settings)
+
+    @property
+    def url(self) -> str:
+        """For messages."""
+        return self._settings.url
+
+    def explained(self, error: Exception) -> TierflowError:
+        """The error of a request in one line; after a refusal the next request takes what the files hold by then."""
+        found = explained(self.url, error)
+        if isinstance(found, Refused):
+            # A file that is being replaced may be gone for a moment: what was read before stays until it is there.
+            with contextlib.suppress(ConfigurationError):
+                self.client, before = _client(self._settings), self.client
+                before.close()
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+
+def _client(settings: ElasticsearchSettings) -> Elasticsearch:
     """A client; nothing is sent yet.
 
     The client neither retries nor looks for other nodes: the sink does the one, a load balancer the other.
-
-    Raises:
-        ConfigurationError: the settings don't fit together.
     """
+    password = _secret("--elasticsearch-password", settings.password, settings.password_file)
+    api_key = _secret("--elasticsearch-api-key", settings.api_key, settings.api_key_file)
     try:
         parts = urlsplit(settings.url)
         host, _ = parts.hostname, parts.port
@@ -53,21 +96,36 @@ def connect(settings: ElasticsearchSettings) -> Elasticsearch:
         host = None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"--elasticsearch {settings.url}: accepted is https://HOST:PORT or http://HOST:PORT")
-    if (settings.username is None) != (settings.password is None):
+    if (settings.username is None) != (password is None):
         raise ConfigurationError("--elasticsearch-username and --elasticsearch-password: give both or neither")
-    if settings.api_key is not None and settings.username is not None:
+    if api_key is not None and settings.username is not None:
         raise ConfigurationError("--elasticsearch-api-key and --elasticsearch-username exclude each other")
     url = settings.url if parts.port else f"{settings.url.rstrip('/')}:{443 if parts.scheme == 'https' else 9200}"
     arguments: dict[str, Any] = {"request_timeout": settings.timeout_s, "max_retries": 0, "retry_on_timeout": False}
-    if settings.username is not None and settings.password is not None:
-        arguments["basic_auth"] = (settings.username, settings.password)
-    if settings.api_key is not None:
-        arguments["api_key"] = settings.api_key
+    if settings.username is not None:
+        arguments["basic_auth"] = (settings.username, password)
+    if api_key is not None:
+        arguments["api_key"] = api_key
     if parts.scheme == "https":
         arguments["ssl_context"] = _context(settings.ca_file)
     elif settings.ca_file is not None:
         raise ConfigurationError("--elasticsearch-ca-file: only with https://")
     return Elasticsearch(url, **arguments)
+
+
+def _secret(flag: str, given: str | None, path: Path | None) -> str | None:
+    if path is None:
+        # An empty variable is how a chart says that there is none.
+        return given or None
+    if given:
+        raise ConfigurationError(f"{flag} and {flag}-file exclude each other")
+    try:
+        content = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{flag}-file {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+    if not content:
+        raise ConfigurationError(f"{flag}-file {path}: the file is empty")
+    return content
 
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:
@@ -86,7 +144,7 @@ def explained(url: str, error: Exception) -> TierflowError:
     if isinstance(error, ApiError):
         status = error.status_code
         if status == AUTHENTICATION[0]:
-            return UnavailableError(
+            return Refused(
                 f"{where}: refuses these credentials (401); see --elasticsearch-username, -password, -api-key"
             )
         reason = _reason(error)
@@ -100,7 +158,7 @@ def explained(url: str, error: Exception) -> TierflowError:
     text = str(getattr(error, "message", error)).replace("\n", " ")
     if "certificate" in text.lower():
         start = text.find("certificate verify failed")
-        return UnavailableError(f"{where}: {text[max(start, 0) :][:200]}; see --elasticsearch-ca-file")
+        return Refused(f"{where}: {text[max(start, 0) :][:200]}; see --elasticsearch-ca-file")
     if isinstance(error, TransportError):
         return TransientError(f"{where}: {text[:200] or type(error).__name__}")
     return UnavailableError(f"{where}: {text[:200]}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tierflow.policy.selector import All, And, Compare, Global, Has, In, Not, Or, SelectorError, parse_selector
 from tierflow.schemas.errors import ConfigurationError
+from tierflow.sinks.read.interface import ALTERNATIVES, LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,20 +15,6 @@ if TYPE_CHECKING:
     from tierflow.sinks.read.interface import Filter
 
 Query = dict[str, Any]
-
-_AMONG: Final = (
-    ("actions", ("action",)), ("reporters", ("reporter",)), ("evidence", ("evidence",)), ("protocols", ("proto",)),
-    ("ports", ("dest_port",)), ("source_types", ("source_type",)), ("dest_types", ("dest_type",)),
-    ("namespaces", ("source_namespace", "dest_namespace")), ("source_namespaces", ("source_namespace",)),
-    ("dest_namespaces", ("dest_namespace",)),
-    ("names", ("source_name", "source_name_aggr", "dest_name", "dest_name_aggr")),
-    ("source_names", ("source_name", "source_name_aggr")), ("dest_names", ("dest_name", "dest_name_aggr")),
-)  # fmt: skip
-_LABELS: Final = (
-    ("labels", ("source_labels.labels", "dest_labels.labels")),
-    ("source_labels", ("source_labels.labels",)),
-    ("dest_labels", ("dest_labels.labels",)),
-)
 
 
 def condition(where: Filter) -> Query:
@@ -39,10 +26,10 @@ def condition(where: Filter) -> Query:
     parts: list[Query] = []
     if where.start_s is not None or where.end_s is not None:
         parts.append(time_range(where.start_s, where.end_s))
-    for name, fields in _AMONG:
+    for name, fields in ALTERNATIVES:
         if values := getattr(where, name):
             parts.append(_any_of([query for field in fields for query in _among(field, values)]))
-    for name, fields in _LABELS:
+    for name, fields in LABELS:
         if selector := getattr(where, name).strip():
             node = _parsed(selector, name)
             parts.append(_any_of([_selector(node, field) for field in fields]))

@@ -96,15 +96,34 @@ class IndexNames:
         return sorted(name for name in names if (match := form.fullmatch(name)) and _day(match[1]) < first)
 
 
-def index_template(names: IndexNames, kind: str, *, shards: int, replicas: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """What every index gets.
+
+    Attributes:
+        shards: primary shards.
+        replicas: of each.
+        lifecycle: the cluster's lifecycle policy that looks after the indices, their end included; None: the sink does.
+    """
+
+    shards: int = 1
+    replicas: int = 1
+    lifecycle: str | None = None
+
+
+def index_template(names: IndexNames, kind: str, settings: IndexSettings) -> dict[str, Any]:
     """The body of a composable index template for a kind."""
+    held: dict[str, Any] = {
+        "number_of_shards": settings.shards,
+        "number_of_replicas": settings.replicas,
+        "refresh_interval": "2s",
+    }
+    if settings.lifecycle is not None:
+        held["lifecycle"] = {"name": settings.lifecycle}
     return {
         "index_patterns": [names.all_of(kind)],
         "priority": 500,
-        "template": {
-            "settings": {"number_of_shards": shards, "number_of_replicas": replicas, "refresh_interval": "2s"},
-            "mappings": mappings(KINDS[kind]),
-        },
+        "template": {"settings": {"index": held}, "mappings": mappings(KINDS[kind])},
         "_meta": {"description": f"tierflow {kind}"},
     }
 

@@ -108,6 +108,7 @@ class ElasticsearchSink:
         self._bytes += len(event.message.value or b"")
         if self._bytes >= self._settings.max_pending_bytes:
             self._room.clear()
+            self._metrics.set(counted.PENDING_BYTES, self._bytes)
         self._arrived.set()
         await self._room.wait()
 
@@ -115,7 +116,7 @@ class ElasticsearchSink:
         """Store what arrives until ``stop`` is set.
 
         Raises:
-            UnavailableError: the store refuses for good, or refuses most of what arrives; nothing is lost by that.
+            UnavailableError: the store refuses most of what arrives; nothing is lost by that.
         """
         while not stop.is_set():
             self._metrics.set(counted.PENDING_BYTES, self._bytes)
@@ -131,6 +132,7 @@ class ElasticsearchSink:
             if not await self._store(load, stop):
                 return
             self._bytes -= sum(len(event.message.value or b"") for event in load)
+            self._metrics.set(counted.PENDING_BYTES, self._bytes)
             if self._bytes < self._settings.max_pending_bytes:
                 self._room.set()
 
@@ -166,7 +168,8 @@ class ElasticsearchSink:
         while True:
             try:
                 written = await asyncio.to_thread(self._writer.write, documents, self._retried)
-            except TransientError as error:
+            except (TransientError, UnavailableError) as error:
+                # Also what looks final: a password is rotated, a certificate renewed, and then it goes on.
                 pause = next(pauses)
                 self._metrics.set(counted.STORE_UP, 0)
                 self._metrics.add(counted.FAILURES)

@@ -9,7 +9,7 @@ from elasticsearch import ApiError, TransportError, UnsupportedProductError
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 from tierflow.schemas.fields import FieldType
 from tierflow.sinks.documents import decode_cursor, encode_cursor, facet_fields, sort_type
-from tierflow.sinks.elasticsearch.client import explained
+from tierflow.sinks.elasticsearch.client import Refused
 from tierflow.sinks.elasticsearch.conditions import condition, time_range
 from tierflow.sinks.elasticsearch.facets import of_both, of_field
 from tierflow.sinks.elasticsearch.indices import FLOWS, LOSSES, POLICY_COUNTERS, IndexNames
@@ -31,10 +31,10 @@ from tierflow.sinks.read.status import PAIR_FIELDS, SideSums, flow_groups
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from elasticsearch import Elasticsearch
+    from tierflow.sinks.elasticsearch.client import Connection
 
-PAGE: Final = 1000
-"""Buckets of one answer of a composite aggregation."""
+PAGE: Final = 10_000
+"""Buckets of one answer of a composite aggregation: each answer reads every document anew, so few are wanted."""
 _SERVICE: Final = ("dest_service_namespace", "dest_service_name")
 _NULLABLE: Final = frozenset({"dest_port", "rule_index", "action"})
 _SUMS: Final = ("connections_started", "packets_in", "packets_out", "bytes_in", "bytes_out")
@@ -46,19 +46,17 @@ class ElasticsearchStore:
     """Answers from the indices that the sink writes; threads may share it.
 
     Args:
-        client: from :func:`tierflow.sinks.elasticsearch.client.connect`.
+        connection: to the cluster.
         names: how the indices are named.
-        url: for messages.
     """
 
-    def __init__(self, client: Elasticsearch, names: IndexNames, url: str) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, names: IndexNames) -> None:
+        self._connection = connection
         self._names = names
-        self._url = url
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._connection.close()
 
     def flow_logs(
         self,
@@ -212,9 +210,10 @@ class ElasticsearchStore:
         body = {"size": 0, "query": query, "aggs": {"groups": {"composite": composite, "aggs": aggregations}}}
         while True:
             groups = self._aggregations(kind, body).get("groups", {})
-            for bucket in groups.get("buckets", ()):
+            buckets = groups.get("buckets", ())
+            for bucket in buckets:
                 yield bucket["key"], bucket
-            if "after_key" not in groups:
+            if len(buckets) < PAGE:
                 return
             composite["after"] = groups["after_key"]
 
@@ -227,13 +226,21 @@ class ElasticsearchStore:
 
     def _search(self, kind: str, body: Query) -> Any:
         try:
-            return self._client.search(
+            return self._once(kind, body)
+        except Refused:
+            # Credentials that were renewed since the last question.
+            return self._once(kind, body)
+
+    def _once(self, kind: str, body: Query) -> Any:
+        try:
+            return self._connection.client.search(
                 index=self._names.all_of(kind), ignore_unavailable=True, allow_no_indices=True, **_arguments(body)
             ).body
         except (ApiError, TransportError, UnsupportedProductError) as error:
+            told = self._connection.explained(error)
             if isinstance(error, ApiError) and error.status_code == 400:
-                raise ConfigurationError(f"store: {explained(self._url, error)}") from error
-            raise UnavailableError(str(explained(self._url, error))) from error
+                raise ConfigurationError(f"store: {told}") from error
+            raise (told if isinstance(told, Refused) else UnavailableError(str(told))) from error
 
 
 def _arguments(body: Query) -> Query:

@@ -9,16 +9,17 @@ import orjson
 from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
 from tierflow.schemas.errors import ConfigurationError, TransientError
-from tierflow.sinks.elasticsearch.client import explained
-from tierflow.sinks.elasticsearch.indices import KINDS, IndexNames, conflict, index_template
+from tierflow.sinks.elasticsearch.indices import KINDS, IndexNames, IndexSettings, conflict, index_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from elasticsearch import Elasticsearch
+    from tierflow.sinks.elasticsearch.client import Connection
 
 _FAILED: Final = (ApiError, TransportError, UnsupportedProductError)
 THERE_ALREADY: Final = 409
+NOT_FOUND: Final = 404
+BAD_REQUEST: Final = 400
 RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 BLOCKED: Final = "cluster_block_exception"
 """A read-only index, or a disk past its flood stage: an operator's to lift, and then it goes on."""
@@ -62,34 +63,33 @@ class ElasticsearchWriter:
     """Puts documents under their ids, each once however often it comes.
 
     Args:
-        client: from :func:`tierflow.sinks.elasticsearch.client.connect`.
+        connection: to the cluster.
         names: how indices are named.
-        url: for messages.
         max_bulk_bytes: of one bulk's body.
     """
 
-    def __init__(self, client: Elasticsearch, names: IndexNames, url: str, max_bulk_bytes: int = 5 << 20) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, names: IndexNames, max_bulk_bytes: int = 5 << 20) -> None:
+        self._connection = connection
         self._names = names
-        self._url = url
         self._max_bulk_bytes = max_bulk_bytes
 
-    def prepare(self, *, shards: int, replicas: int) -> None:
+    def prepare(self, settings: IndexSettings) -> None:
         """Put the index templates, and see that indices which are there already have the same types.
 
         Raises:
-            ConfigurationError: an index has a field under another type.
+            ConfigurationError: an index has a field under another type, or the cluster lacks the lifecycle policy.
             UnavailableError: the cluster refuses; waiting doesn't help.
             TransientError: it doesn't answer or is busy.
         """
         try:
+            if settings.lifecycle is not None:
+                self._find_lifecycle(settings.lifecycle)
             for kind in KINDS:
-                self._client.indices.put_index_template(
-                    name=self._names.template(kind),
-                    **index_template(self._names, kind, shards=shards, replicas=replicas),
+                self._connection.client.indices.put_index_template(
+                    name=self._names.template(kind), **index_template(self._names, kind, settings)
                 )
             for kind in KINDS:
-                found = self._client.indices.get_mapping(
+                found = self._connection.client.indices.get_mapping(
                     index=self._names.all_of(kind), allow_no_indices=True, ignore_unavailable=True
                 )
                 for index, each in found.items():
@@ -100,7 +100,7 @@ class ElasticsearchWriter:
                             "delete or reindex it, or choose other names"
                         )
         except _FAILED as error:
-            raise explained(self._url, error) from error
+            raise self._connection.explained(error) from error
 
     def write(self, documents: Sequence[Document], retried: Callable[[str], None]) -> Written:
         """One attempt at everything, bulk by bulk; ``retried`` is called with the cause when some must be tried again.
@@ -130,7 +130,7 @@ class ElasticsearchWriter:
                         refused.append(Refusal(position, detail))
         if waiting:
             retried("blocked" if BLOCKED in waiting else "busy")
-            raise TransientError(f"--elasticsearch {self._url}: {waiting}")
+            raise TransientError(f"--elasticsearch {self._connection.url}: {waiting}")
         return Written(added, repeated, tuple(refused))
 
     def forget(self, now_s: int, keep_days: int) -> list[str]:
@@ -142,27 +142,39 @@ class ElasticsearchWriter:
         gone: list[str] = []
         try:
             for kind in KINDS:
-                there = self._client.indices.get_settings(
+                there = self._connection.client.indices.get_settings(
                     index=self._names.all_of(kind), allow_no_indices=True, ignore_unavailable=True
                 )
                 for name in self._names.older_than(kind, there, now_s, keep_days):
-                    self._client.indices.delete(index=name, ignore_unavailable=True)
+                    self._connection.client.indices.delete(index=name, ignore_unavailable=True)
                     gone.append(name)
         except _FAILED as error:
-            raise explained(self._url, error) from error
+            raise self._connection.explained(error) from error
         return gone
+
+    def _find_lifecycle(self, policy: str) -> None:
+        flag = f"--elasticsearch-lifecycle {policy}"
+        try:
+            self._connection.client.ilm.get_lifecycle(name=policy)
+        except ApiError as error:
+            if error.status_code == NOT_FOUND:
+                raise ConfigurationError(f"{flag}: this cluster has no such policy") from error
+            if error.status_code == BAD_REQUEST:
+                # What a cluster without the module answers to a path that it doesn't know.
+                raise ConfigurationError(f"{flag}: this cluster has no lifecycle management") from error
+            raise
 
     def _bulk(self, documents: Iterable[Document]) -> Any:
         lines: list[bytes] = []
         for each in documents:
             lines += (orjson.dumps({"create": {"_index": each.index, "_id": each.id}}), each.source)
         try:
-            return self._client.bulk(
+            return self._connection.client.bulk(
                 operations=lines,  # type: ignore[arg-type]  # bytes go as they are; the hint leaves them out
                 filter_path="items.*.status,items.*.error,items.*._index",
             ).body
         except _FAILED as error:
-            raise explained(self._url, error) from error
+            raise self._connection.explained(error) from error
 
     def _bulks(self, documents: Sequence[Document]) -> Iterator[list[int]]:
         positions: list[int] = []

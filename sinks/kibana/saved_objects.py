@@ -23,8 +23,10 @@ from tierflow.sinks.kibana.panels import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION: Final = "8.8.0"
-"""Both version fields of the objects: the last Kibana that changed these types, as 8.19 exports them."""
+CORE_VERSION: Final = "8.8.0"
+"""Of every object: the last Kibana that changed what all types share."""
+VERSIONS: Final = {"index-pattern": "8.0.0", "visualization": "8.5.0", "search": "10.5.0", "dashboard": "10.2.0"}
+"""Of each type, as Kibana 8.19 has them. A Kibana refuses an object whose type is of a later version than it knows."""
 SEARCH: Final = "tierflow-flow-logs"
 _SOURCE_INDEX: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
 _COLOURS: Final = {"allow": "#54B399", "deny": "#E7664C", "pass": "#6092C0"}
@@ -51,12 +53,12 @@ def export(names: IndexNames) -> bytes:
 def _saved(kind: str, identifier: str, attributes: Saved, references: Sequence[Saved]) -> Saved:
     return {
         "attributes": attributes,
-        "coreMigrationVersion": VERSION,
+        "coreMigrationVersion": CORE_VERSION,
         "id": identifier,
         "managed": False,
         "references": list(references),
         "type": kind,
-        "typeMigrationVersion": VERSION,
+        "typeMigrationVersion": VERSIONS[kind],
     }
 
 

@@ -79,6 +79,31 @@ class Filter:
     policies: tuple[str, ...] = ()
 
 
+ALTERNATIVES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("actions", ("action",)),
+    ("reporters", ("reporter",)),
+    ("evidence", ("evidence",)),
+    ("protocols", ("proto",)),
+    ("ports", ("dest_port",)),
+    ("source_types", ("source_type",)),
+    ("dest_types", ("dest_type",)),
+    ("namespaces", ("source_namespace", "dest_namespace")),
+    ("source_namespaces", ("source_namespace",)),
+    ("dest_namespaces", ("dest_namespace",)),
+    ("names", ("source_name", "source_name_aggr", "dest_name", "dest_name_aggr")),
+    ("source_names", ("source_name", "source_name_aggr")),
+    ("dest_names", ("dest_name", "dest_name_aggr")),
+)
+"""Of a filter's values: the flow log's fields of which one must have one of them."""
+
+LABELS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("labels", ("source_labels.labels", "dest_labels.labels")),
+    ("source_labels", ("source_labels.labels",)),
+    ("dest_labels", ("dest_labels.labels",)),
+)
+"""Of a filter's selectors: the flow log's fields of which one must match."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowLogPage:
     """Flow logs as they stand in the topic, in the order asked for.

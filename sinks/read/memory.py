@@ -19,6 +19,8 @@ from tierflow.sinks.documents import (
     sort_type,
 )
 from tierflow.sinks.read.interface import (
+    ALTERNATIVES,
+    LABELS,
     MAX_LIMIT,
     RULE_FIELDS,
     Facet,
@@ -37,15 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Row = dict[str, Any]
-
-_AMONG = (
-    ("actions", ("action",)), ("reporters", ("reporter",)), ("evidence", ("evidence",)), ("protocols", ("proto",)),
-    ("ports", ("dest_port",)), ("source_types", ("source_type",)), ("dest_types", ("dest_type",)),
-    ("namespaces", ("source_namespace", "dest_namespace")), ("source_namespaces", ("source_namespace",)),
-    ("dest_namespaces", ("dest_namespace",)),
-    ("names", ("source_name", "source_name_aggr", "dest_name", "dest_name_aggr")),
-    ("source_names", ("source_name", "source_name_aggr")), ("dest_names", ("dest_name", "dest_name_aggr")),
-)  # fmt: skip
 
 
 class MemoryStore:
@@ -191,22 +184,14 @@ class MemoryStore:
         return max((row["end_time"] for row in self._logs.values()), default=None)
 
     def _found(self, where: Filter) -> list[Row]:
-        selectors = [
-            (_parsed(text, name), sides)
-            for name, sides in (
-                ("labels", ("source", "dest")),
-                ("source_labels", ("source",)),
-                ("dest_labels", ("dest",)),
-            )
-            if (text := getattr(where, name).strip())
-        ]
+        selectors = [(_parsed(text, name), fields) for name, fields in LABELS if (text := getattr(where, name).strip())]
         return [
             row
             for row in self._logs.values()
             if (where.start_s is None or row["start_time"] >= where.start_s)
             and (where.end_s is None or row["start_time"] < where.end_s)
-            and all(_among(row, fields, getattr(where, name)) for name, fields in _AMONG)
-            and all(any(node.matches(_labels(row, side)) for side in sides) for node, sides in selectors)
+            and all(_among(row, fields, getattr(where, name)) for name, fields in ALTERNATIVES)
+            and all(any(node.matches(_labels(row, field)) for field in fields) for node, fields in selectors)
             and (
                 not where.policies
                 or any(part in hit for part in where.policies for hit in row["policies.all_policies"])
@@ -226,8 +211,8 @@ def _among(row: Row, fields: Sequence[str], values: Sequence[Any]) -> bool:
     return any(row[field] in values or (prefixes and str(row[field]).startswith(prefixes)) for field in fields)
 
 
-def _labels(row: Row, side: str) -> dict[str, str]:
-    pairs = (label.partition("=") for label in row[f"{side}_labels.labels"])
+def _labels(row: Row, field: str) -> dict[str, str]:
+    pairs = (label.partition("=") for label in row[field])
     return {key: value for key, _, value in pairs}
 
 

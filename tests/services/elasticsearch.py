@@ -5,7 +5,9 @@ Both have Elastic's security module, and lack others: data streams, lifecycle ma
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -29,7 +31,9 @@ from tests.conftest import absent
 from tierflow.cli.broker import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.services.certificates import Authority
 
 PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tierflow"
@@ -156,8 +160,9 @@ class Elasticsearch:
         environment = {"ES_JAVA_HOME": str(java_home(self.release.java)), "ES_PATH_CONF": str(self.folder / "config"),
                        "PATH": os.environ["PATH"], "ES_JAVA_OPTS": "-Xms512m -Xmx512m"}  # fmt: skip
         with (self.folder / "console.log").open("ab") as log:
+            # A test run that is killed takes its node with it.
             self.process = subprocess.Popen(
-                [str(self.folder / "home" / "bin" / "elasticsearch")],
+                ["setpriv", "--pdeathsig", "KILL", str(self.folder / "home" / "bin" / "elasticsearch")],
                 env=environment, stdout=log, stderr=log, start_new_session=True,
                 **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}),
             )  # fmt: skip
@@ -207,6 +212,28 @@ class Elasticsearch:
                 time.sleep(0.2)
         raise RuntimeError(f"Elasticsearch doesn't start: {(self.folder / 'console.log').read_text()[-2000:]}")
 
+    def wait_for(self, ask: Callable[[], object]) -> None:
+        """Return when ``ask`` raises nothing any more: a file that was put takes effect within seconds."""
+        give_up = time.monotonic() + READY_S
+        while True:
+            try:
+                ask()
+            except Exception:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.2)  # another process is waited for; it has no event to wait on
+            else:
+                return
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Replace files of the configuration of a node that runs, each at once."""
+        for name, content in files.items():
+            new = self.folder / "config" / f".{name}.new"
+            new.write_bytes(content)
+            if os.geteuid() == 0:
+                os.chown(new, NOBODY, NOBODY)
+            new.replace(self.folder / "config" / name)
+
     def kill(self) -> None:
         """End it as a power failure would."""
         assert self.process is not None
@@ -239,6 +266,46 @@ def _trusting() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Of the file realm, whose files Elasticsearch reads again within seconds of a change."""
+
+    name: str
+    password: str
+    role: str = "superuser"
+
+    @property
+    def authorization(self) -> str:
+        """Header of basic authentication."""
+        return "Basic " + base64.b64encode(f"{self.name}:{self.password}".encode()).decode()
+
+
+def user_files(*users: User) -> dict[str, bytes]:
+    """The file realm's files. Role ``reader`` may read every index, and nothing else."""
+    held, roles = "", ""
+    for user in users:
+        salt = os.urandom(32)
+        digest = hashlib.pbkdf2_hmac("sha512", user.password.encode(), salt, 10_000, 32)
+        held += f"{user.name}:{{PBKDF2}}10000${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}\n"
+        roles += f"{user.role}:{user.name}\n"
+    reader = "reader:\n  indices:\n    - names: ['*']\n      privileges: [read]\n"
+    return {"users": held.encode(), "users_roles": roles.encode(), "roles.yml": reader.encode()}
+
+
+def secured(authority: Authority, *users: User) -> dict[str, Any]:
+    """Arguments of :func:`started` for a node with TLS and passwords; :meth:`Elasticsearch.ask` is the first user."""
+    certificate = authority.issue()
+    settings = {
+        "xpack.security.enabled": "true", "xpack.security.http.ssl.enabled": "true",
+        "xpack.security.http.ssl.key": "http.key", "xpack.security.http.ssl.certificate": "http.pem",
+        "xpack.security.transport.ssl.enabled": "false", "resource.reload.interval.high": "1s",
+    }  # fmt: skip
+    return {
+        "settings": settings, "scheme": "https", "authorization": users[0].authorization,
+        "files": {"http.key": certificate.key, "http.pem": certificate.chain} | user_files(*users),
+    }  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.sinks.documents import DAY_S, FILTERS, counters, logs, losses, whole_log
+from tests.sinks.elasticsearch_sink import INDEX
 from tierflow.schemas.errors import ConfigurationError
 from tierflow.sinks.documents import FLOW_LOG_TYPES, LOSS_TYPES, POLICY_COUNTER_TYPES, flatten
 from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.store import DuckDBStore
 from tierflow.sinks.duckdb.tables import FLOW_LOGS, LOSSES, POLICY_COUNTERS
 from tierflow.sinks.duckdb.writer import Load, Writer
-from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
+from tierflow.sinks.elasticsearch.client import Connection, ElasticsearchSettings
 from tierflow.sinks.elasticsearch.indices import KINDS, IndexNames
 from tierflow.sinks.elasticsearch.store import ElasticsearchStore
 from tierflow.sinks.elasticsearch.writer import Document, ElasticsearchWriter
@@ -79,14 +81,14 @@ class ElasticsearchCase:
     def __init__(self, node: Elasticsearch) -> None:
         self._node = node
         self._numbers = itertools.count()
-        self._client = connect(ElasticsearchSettings(node.url))
+        self._connection = Connection(ElasticsearchSettings(node.url))
         self._names: IndexNames | None = None
 
     def fill(self, logs: Documents, counters: Documents = (), losses: Documents = ()) -> Store:
         self.clear()
         self._names = IndexNames(f"conformance{next(self._numbers)}_{{kind}}.{{cluster}}.{{day}}")
-        writer = ElasticsearchWriter(self._client, self._names, self._node.url, max_bulk_bytes=20_000)
-        writer.prepare(shards=1, replicas=0)
+        writer = ElasticsearchWriter(self._connection, self._names, max_bulk_bytes=20_000)
+        writer.prepare(INDEX)
         documents = [
             Document(kind, self._names.of(kind, "", each["start_time"]), each["id"], orjson.dumps(each))
             for kind, given in (("flows", logs), ("policy_counters", counters), ("losses", losses))
@@ -94,24 +96,24 @@ class ElasticsearchCase:
         ]
         once, again = writer.write(documents, str), writer.write(documents, str)
         assert (once.added, once.refused, again.added, again.repeated) == (len(documents), (), 0, len(documents))
-        writer.prepare(shards=1, replicas=0)
-        self._client.indices.refresh(index="conformance*")
-        return ElasticsearchStore(self._client, self._names, self._node.url)
+        writer.prepare(INDEX)
+        self._connection.client.indices.refresh(index="conformance*")
+        return ElasticsearchStore(self._connection, self._names)
 
     def clear(self) -> None:
         if self._names is not None:
             for kind in KINDS:
-                for index in self._client.indices.get_settings(index=self._names.all_of(kind)):
-                    self._client.indices.delete(index=index)
-                self._client.indices.delete_index_template(name=self._names.template(kind))
+                for index in self._connection.client.indices.get_settings(index=self._names.all_of(kind)):
+                    self._connection.client.indices.delete(index=index)
+                self._connection.client.indices.delete_index_template(name=self._names.template(kind))
 
 
-@pytest.fixture(scope="module", params=["duckdb", "elasticsearch"])
+@pytest.fixture(scope="module", params=["duckdb", "elasticsearch", "elasticsearch_nine"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     if request.param == "duckdb":
         yield DuckDBCase(tmp_path_factory.mktemp("stores"))
         return
-    found = ElasticsearchCase(request.getfixturevalue("elasticsearch"))
+    found = ElasticsearchCase(request.getfixturevalue(request.param))
     yield found
     found.clear()
 
@@ -135,7 +137,9 @@ def all_pages(store: Store, where: Filter, sort: str, descending: bool, limit: i
 
 
 EXAMPLES = settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=int(os.environ.get("TIERFLOW_EXAMPLES", "6")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -227,3 +231,15 @@ def test_an_empty_store_answers_with_nothing(case: Case) -> None:
     assert store.flow_logs(Filter()).logs == ()
     assert store.flow_groups(Filter()) == store.facets(Filter(), "labels") == store.histogram(Filter(), width_s=9) == ()
     assert store.rule_statistics(0, 9, buckets=3) == store.policy_endpoints(0, 9) == store.losses(0, 9) == ()
+
+
+def test_more_groups_than_one_answer_holds_are_asked_for_in_parts(
+    elasticsearch: Elasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tierflow.sinks.elasticsearch.store.PAGE", 3)
+    logs = [whole_log(id=f"{port}", dest_port=port, bytes_in=port) for port in range(1, 10)]
+    case = ElasticsearchCase(elasticsearch)
+    for count in (2, 3, 4, 9):
+        found = case.fill(logs[:count]).flow_groups(Filter())
+        assert found == plain(logs[:count]).flow_groups(Filter())
+    case.clear()

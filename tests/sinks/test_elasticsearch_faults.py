@@ -4,142 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import http.server
 import json
+import os
 import ssl
 import subprocess
-import threading
-import urllib.error
-import urllib.request
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import pytest
 
-from tests.services.elasticsearch import started
+from tests.services.elasticsearch import NOBODY, started
 from tests.sinks.documents import DAY_S, whole_log
+from tests.sinks.elasticsearch_sink import BOUND_S, INDEX, Running, events, names, stored, whole
+from tests.sinks.serving import PassingOn, serving
+from tests.sinks.small_disk import small_disk
 from tierflow.schemas import topics
-from tierflow.schemas.clock import ManualClock
 from tierflow.schemas.errors import ConfigurationError, TransientError, UnavailableError
-from tierflow.schemas.metrics import Metrics
 from tierflow.sinks import metrics as counted
-from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
-from tierflow.sinks.elasticsearch.indices import IndexNames
-from tierflow.sinks.elasticsearch.sink import ElasticsearchSink, SinkSettings
+from tierflow.sinks.elasticsearch.client import Connection, ElasticsearchSettings
+from tierflow.sinks.elasticsearch.indices import IndexSettings
+from tierflow.sinks.elasticsearch.sink import SinkSettings
 from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
 from tierflow.sinks.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.services.elasticsearch import Elasticsearch
-
-BOUND_S = 60
-
-
-@dataclass
-class Message:
-    """As Faust's, by what the sink reads."""
-
-    value: bytes
-    offset: int
-    topic: str = topics.FLOWS_LOGS.name
-    partition: int = 0
-    key: bytes = b"node"
-
-
-@dataclass
-class Event:
-    """As Faust's."""
-
-    message: Message
-    acknowledged: bool = False
-
-    def ack(self) -> bool:
-        self.acknowledged = True
-        return True
-
-
-@dataclass
-class Running:
-    """A sink under test, with what it sent to the dead-letter topic."""
-
-    url: str
-    names: IndexNames
-    settings: SinkSettings = field(
-        default_factory=lambda: SinkSettings(linger_s=0, max_documents=50, retry=Retry(0.05, 0.2))
-    )
-    metrics: Metrics = field(default_factory=Metrics)
-    letters: list[dict[str, Any]] = field(default_factory=list)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.writer = ElasticsearchWriter(connect(ElasticsearchSettings(self.url, timeout_s=5)), self.names, self.url)
-        self.sink = ElasticsearchSink(
-            self.writer, self.names, self._send, ManualClock(0), self.metrics, lambda: 0.5, self.settings
-        )
-
-    async def _send(self, key: bytes, value: bytes) -> None:
-        assert key == topics.FLOWS_LOGS.name.encode()
-        self.letters.append(orjson.loads(value))
-
-    async def feed(self, events: list[Event], meanwhile: Callable[[], None] | None = None) -> None:
-        """Hand over events and run until all are acknowledged; ``meanwhile`` runs once the sink waits for the store."""
-        running = asyncio.create_task(self.sink.run(self.stop))
-        feeding = asyncio.create_task(self._feed(events))
-        try:
-            async with asyncio.timeout(BOUND_S):
-                if meanwhile is not None:
-                    while self.metrics.value(counted.FAILURES) == 0:  # noqa: ASYNC110 - a condition, with a bound
-                        await asyncio.sleep(0.01)
-                    assert self.metrics.value(counted.STORE_UP) == 0
-                    assert not all(event.acknowledged for event in events)
-                    await asyncio.to_thread(meanwhile)
-                while not all(event.acknowledged for event in events):
-                    if running.done():
-                        running.result()
-                    await asyncio.sleep(0.01)
-        finally:
-            self.stop.set()
-            feeding.cancel()
-            await asyncio.gather(running, feeding, return_exceptions=True)
-
-    async def _feed(self, events: list[Event]) -> None:
-        for event in events:
-            await self.sink.take(event)
-
-
-def events(count: int, *more: bytes) -> list[Event]:
-    values = [orjson.dumps(whole_log(id=f"{number:06x}", bytes_in=number, start_time=DAY_S)) for number in range(count)]
-    return [Event(Message(value, offset)) for offset, value in enumerate([*values, *more])]
-
-
-def stored(node: Elasticsearch, names: IndexNames) -> tuple[int, int]:
-    """Number of documents, and the sum of a field: neither a lost nor a doubled one leaves both as they were."""
-    index = names.all_of("flows")
-    node.ask("POST", f"/{index}/_refresh")
-    answer: Any = node.ask(
-        "POST", f"/{index}/_search",
-        {"size": 0, "track_total_hits": True, "aggs": {"bytes": {"sum": {"field": "bytes_in"}}}},
-    )  # fmt: skip
-    return answer["hits"]["total"]["value"], int(answer["aggregations"]["bytes"]["value"])
-
-
-def whole(count: int) -> tuple[int, int]:
-    return count, count * (count - 1) // 2
-
-
-def names(text: str) -> IndexNames:
-    return IndexNames(f"{text}_{{kind}}-{{day}}")
 
 
 async def test_a_replay_after_a_crash_before_the_commit_changes_nothing(elasticsearch: Elasticsearch) -> None:
     for _ in range(2):
         running = Running(elasticsearch.url, names("replay"))
-        running.writer.prepare(shards=1, replicas=0)
+        running.writer.prepare(INDEX)
         await running.feed(events(300))
         assert stored(elasticsearch, running.names) == whole(300)
     assert running.metrics.value(counted.REPEATED) == 300
@@ -150,7 +50,7 @@ async def test_documents_that_cannot_be_used_go_to_the_dead_letter_topic_with_th
     elasticsearch: Elasticsearch,
 ) -> None:
     running = Running(elasticsearch.url, names("dead"))
-    running.writer.prepare(shards=1, replicas=0)
+    running.writer.prepare(INDEX)
     refused = orjson.dumps(whole_log(id="x", source_ip="not an address", start_time=DAY_S))
     await running.feed(events(10, b"{no json", orjson.dumps({"id": "1"}), refused))
     assert [letter["reason"] for letter in running.letters] == ["bad_json", "schema", "store"]
@@ -166,7 +66,7 @@ async def test_a_topic_of_which_most_is_refused_stops_the_sink_and_acknowledges_
 ) -> None:
     settings = SinkSettings(linger_s=0.2, judged=100)
     running = Running(elasticsearch.url, names("wrong"), settings)
-    running.writer.prepare(shards=1, replicas=0)
+    running.writer.prepare(INDEX)
     given = events(20, *([b"{}"] * 180))
     with pytest.raises(UnavailableError, match="180 of 200 documents refused"):
         await running.feed(given)
@@ -176,7 +76,7 @@ async def test_a_topic_of_which_most_is_refused_stops_the_sink_and_acknowledges_
 
 async def test_a_read_only_index_is_waited_out(elasticsearch: Elasticsearch) -> None:
     running = Running(elasticsearch.url, names("readonly"))
-    running.writer.prepare(shards=1, replicas=0)
+    running.writer.prepare(INDEX)
     index = running.names.of("flows", "", DAY_S)
     block = "index.blocks.read_only_allow_delete"
     elasticsearch.ask("PUT", f"/{index}")
@@ -188,78 +88,85 @@ async def test_a_read_only_index_is_waited_out(elasticsearch: Elasticsearch) -> 
     assert running.letters == []
 
 
-async def test_elasticsearch_killed_in_the_middle_and_started_again_has_every_document_once() -> None:
-    with started() as node:
-        running = Running(node.url, names("killed"))
-        running.writer.prepare(shards=1, replicas=0)
-        await running.feed(events(100))
-        node.kill()
-        again = Running(node.url, running.names)
-        await again.feed(events(400), node.start)
-        assert stored(node, running.names) == whole(400)
-        assert again.metrics.value(counted.REPEATED) >= 100
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
+    """A node of these tests' own, that thinks its disk full at 60 MiB less than it has."""
+    with small_disk(Path(tempfile.mkdtemp(prefix="tierflow-disk-")) / "data", 200) as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        folder.parent.chmod(0o755)
+        mark = "cluster.routing.allocation.disk."
+        settings = {
+            "path.data": str(folder), f"{mark}threshold_enabled": "true", f"{mark}watermark.low": "80mb",
+            f"{mark}watermark.high": "70mb", f"{mark}watermark.flood_stage": "60mb",
+            "cluster.info.update.interval": "10s",
+        }  # fmt: skip
+        with started(settings) as node:
+            yield node
+    folder.rmdir()
+    folder.parent.rmdir()
 
 
-class _Busy(http.server.BaseHTTPRequestHandler):
-    """A proxy: every other bulk gets 429, and one that was passed on gets 503, as if it hadn't been taken."""
+@pytest.mark.root
+async def test_a_disk_past_its_flood_stage_is_waited_out(fragile: Elasticsearch) -> None:
+    running = Running(fragile.url, names("flooded"))
+    running.writer.prepare(INDEX)
+    await running.feed(events(100))
+    ballast = Path(fragile.settings["path.data"]) / "ballast"
+    ballast.write_bytes(bytes(160 << 20))
+    index = running.names.of("flows", "", DAY_S)
 
-    target = ""
+    def blocked() -> None:
+        held: Any = fragile.ask("GET", f"/{index}/_settings")
+        assert held[index]["settings"]["index"]["blocks"]["read_only_allow_delete"] == "true"
+
+    fragile.wait_for(blocked)
+    again = Running(fragile.url, running.names)
+    await again.feed(events(300), ballast.unlink)
+    assert stored(fragile, running.names) == whole(300)
+    assert again.metrics.value(counted.RETRIES, cause="blocked") >= 1
+    assert again.metrics.value(counted.STORE_UP) == 1
+    assert again.letters == []
+
+
+@pytest.mark.root
+async def test_elasticsearch_killed_in_the_middle_and_started_again_has_every_document_once(
+    fragile: Elasticsearch,
+) -> None:
+    running = Running(fragile.url, names("killed"))
+    running.writer.prepare(INDEX)
+    await running.feed(events(100))
+    fragile.kill()
+    again = Running(fragile.url, running.names)
+    await again.feed(events(400), fragile.start)
+    assert stored(fragile, running.names) == whole(400)
+    assert again.metrics.value(counted.REPEATED) >= 100
+
+
+class _Busy(PassingOn):
+    """Every other bulk gets 429, and one that was passed on gets 503, as if it hadn't been taken."""
+
     bulks = 0
 
-    def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def handle_request(self) -> None:
         kind = type(self)
-        if "_bulk" in self.path:
-            kind.bulks += 1
-            if kind.bulks % 2:
-                self._answer(429, b'{"error": {"type": "es_rejected_execution_exception", "reason": "full"}}')
-                return
-        # The client's media types name the version that it speaks.
-        headers = {name: value for name in ("Content-Type", "Accept") if (value := self.headers.get(name))}
-        request = urllib.request.Request(self.target + self.path, body or None, headers, method=self.command)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                status, answer = response.status, response.read()
-        except urllib.error.HTTPError as error:
-            status, answer = error.code, error.read()
-        if "_bulk" in self.path and kind.bulks == 2:
+        if "_bulk" not in self.path:
+            self.pass_on()
+            return
+        kind.bulks += 1
+        if kind.bulks % 2:
+            self.answer(429, b'{"error": {"type": "es_rejected_execution_exception", "reason": "full"}}')
+            return
+        status, answer = self.asked()
+        if kind.bulks == 2:
             status, answer = 503, b'{"error": {"type": "unavailable", "reason": "gone after the write"}}'
-        self._answer(status, answer)
-
-    do_POST = do_PUT = do_GET = _pass_on  # noqa: N815 - the names that http.server calls
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/vnd.elasticsearch+json;compatible-with=8")
-        self.send_header("X-Elastic-Product", "Elasticsearch")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        del arguments
-
-
-@contextlib.contextmanager
-def serving(handler: type[http.server.BaseHTTPRequestHandler], context: ssl.SSLContext | None = None) -> Iterator[int]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        if context is not None:
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a refused handshake is what is tested
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+        self.answer(status, answer)
 
 
 async def test_429_and_an_answer_lost_after_the_write_lose_and_double_nothing(elasticsearch: Elasticsearch) -> None:
     handler = type("Busy", (_Busy,), {"target": elasticsearch.url})
     with serving(handler) as port:
         running = Running(f"http://127.0.0.1:{port}", names("busy"))
-        running.writer.prepare(shards=1, replicas=0)
+        running.writer.prepare(INDEX)
         await running.feed(events(200))
     assert stored(elasticsearch, running.names) == whole(200)
     assert running.metrics.value(counted.REPEATED) > 0
@@ -288,11 +195,11 @@ def test_an_index_of_another_mapping_is_named_with_its_field(elasticsearch: Elas
     index = names("conflict").of("flows", "", DAY_S)
     elasticsearch.ask("PUT", f"/{index}", {"mappings": {"properties": {"id": {"type": "long"}}}})
     with pytest.raises(ConfigurationError, match=f"index {index} .*: field id is long, must be keyword"):
-        Running(elasticsearch.url, names("conflict")).writer.prepare(shards=1, replicas=0)
+        Running(elasticsearch.url, names("conflict")).writer.prepare(INDEX)
 
 
 def prepare(url: str, **settings: Any) -> None:
-    ElasticsearchWriter(connect(ElasticsearchSettings(url, **settings)), names("x"), url).prepare(shards=1, replicas=0)
+    ElasticsearchWriter(Connection(ElasticsearchSettings(url, **settings)), names("x")).prepare(INDEX)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host:1", "http://", "http://host:port"])
@@ -354,8 +261,41 @@ def test_an_expired_certificate_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_retention_deletes_whole_days_past_the_last_kept_and_nothing_else(elasticsearch: Elasticsearch) -> None:
     writer = Running(elasticsearch.url, names("old")).writer
-    writer.prepare(shards=1, replicas=0)
+    writer.prepare(INDEX)
     kept, gone = names("old").of("flows", "", DAY_S - 2 * 86_400), names("old").of("flows", "", DAY_S - 3 * 86_400)
     for index in (kept, gone, "old_flows-archive"):
         elasticsearch.ask("PUT", f"/{index}")
     assert writer.forget(DAY_S + 5, keep_days=2) == [gone]
+
+
+def test_a_lifecycle_policy_that_the_cluster_lacks_is_told_in_one_line(elasticsearch: Elasticsearch) -> None:
+    running = Running(elasticsearch.url, names("lifecycle"))
+    # This distribution has no lifecycle management at all.
+    with pytest.raises(ConfigurationError, match=r"--elasticsearch-lifecycle kept: .* no lifecycle management"):
+        running.writer.prepare(IndexSettings(lifecycle="kept"))
+
+
+class _Managed(PassingOn):
+    """A cluster with lifecycle management and the policy ``kept``; templates are kept, as ours would refuse them."""
+
+    templates: ClassVar[list[dict[str, Any]]] = []
+
+    def handle_request(self) -> None:
+        if self.path.startswith("/_ilm/policy/"):
+            known = self.path.endswith("/kept")
+            self.answer(200 if known else 404, b'{"kept": {"policy": {}}}' if known else b'{"error": "none"}')
+        elif self.path.startswith("/_index_template/"):
+            self.templates.append(json.loads(self.body))
+            self.answer(200, b'{"acknowledged": true}')
+        else:
+            self.pass_on()
+
+
+def test_a_lifecycle_policy_goes_into_every_template(elasticsearch: Elasticsearch) -> None:
+    with serving(type("Managed", (_Managed,), {"target": elasticsearch.url})) as port:
+        writer = Running(f"http://127.0.0.1:{port}", names("managed")).writer
+        writer.prepare(IndexSettings(lifecycle="kept"))
+        with pytest.raises(ConfigurationError, match="no such policy"):
+            writer.prepare(IndexSettings(lifecycle="other"))
+    held = [template["template"]["settings"]["index"]["lifecycle"] for template in _Managed.templates]
+    assert held == [{"name": "kept"}] * 3

@@ -1,23 +1,29 @@
-"""The saved objects: their form, and the query of each panel, taken from the object itself, on the real store."""
+"""The query of each panel, taken from the saved object itself, on the real store; and the import into a Kibana."""
 
 from __future__ import annotations
 
+import base64
+import email
 import http.server
+import itertools
 import json
-import threading
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from tests.console.storefront import Traffic
 from tests.sinks.documents import DAY_S, whole_counter, whole_log
+from tests.sinks.elasticsearch_sink import INDEX
+from tests.sinks.serving import serving
 from tierflow.cli.kibana import command
 from tierflow.schemas.errors import TierflowError
-from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
+from tierflow.sinks.elasticsearch.client import Connection, ElasticsearchSettings
 from tierflow.sinks.elasticsearch.indices import DEFAULT_NAMES, KINDS, IndexNames
 from tierflow.sinks.elasticsearch.writer import Document, ElasticsearchWriter
+from tierflow.sinks.kibana.panels import COUNTER_PANELS, FLOW_PANELS
 from tierflow.sinks.kibana.saved_objects import export
 
 if TYPE_CHECKING:
@@ -25,51 +31,23 @@ if TYPE_CHECKING:
 
     from tests.services.elasticsearch import Elasticsearch
 
-FILE = Path(__file__).resolve().parents[2] / "deploy/kibana/tierflow.ndjson"
 PATTERN = "kibana_{kind}.{cluster}.{day}"
+STOREFRONT = "front_{kind}.{cluster}.{day}"
+DENIALS = {
+    "default|storefront/default.dmz|deny|1",
+    "default|storefront/default.trusted|deny|2",
+    "default|storefront/default.restricted|deny|2",
+    "platform|platform.logging|deny|1",
+}
 ROGUE = "1|default|storefront/default.trusted|deny|2"
 
 Saved = dict[str, Any]
+Documents = dict[str, list[dict[str, Any]]]
 
 
 def objects(pattern: str = DEFAULT_NAMES) -> dict[str, Saved]:
     *lines, _ = export(IndexNames(pattern)).splitlines()
     return {saved["id"]: saved for saved in map(json.loads, lines)}
-
-
-def test_the_file_in_the_tree_is_what_the_source_makes() -> None:
-    assert FILE.read_bytes() == export(IndexNames())
-
-
-def test_every_reference_leads_to_an_object_of_the_file_and_every_reference_name_is_used() -> None:
-    found = objects()
-    for saved in found.values():
-        text = json.dumps(saved["attributes"])
-        for reference in saved["references"]:
-            assert found[reference["id"]]["type"] == reference["type"]
-            used = reference["name"].rpartition(":")[2]
-            assert used in text or used == "optionsListDataView"
-        assert saved["managed"] is False
-        assert {"coreMigrationVersion", "typeMigrationVersion"} <= saved.keys()
-
-
-def test_nested_state_is_text_and_is_json_as_kibana_exports_it() -> None:
-    for saved in objects().values():
-        attributes = saved["attributes"]
-        texts = [attributes[name] for name in attributes if name.endswith(("JSON", "visState", "fieldFormatMap"))]
-        texts += [attributes.get("kibanaSavedObjectMeta", {}).get("searchSourceJSON", "{}")]
-        texts += [value for name, value in attributes.get("controlGroupInput", {}).items() if name.endswith("JSON")]
-        for text in texts:
-            assert isinstance(text, str)
-            json.loads(text)
-
-
-def test_every_field_that_an_object_names_is_declared() -> None:
-    declared = set().union(*KINDS.values())
-    for saved in objects().values():
-        for aggregation in json.loads(saved["attributes"].get("visState", '{"aggs": []}'))["aggs"]:
-            assert aggregation["params"].get("field", "action") in declared
-        assert set(saved["attributes"].get("columns", ())) <= declared
 
 
 def query_of(saved: Saved) -> Saved:
@@ -105,8 +83,8 @@ def rows_of(answer: Saved, metrics: list[str]) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def filled(elasticsearch: Elasticsearch) -> Iterator[Elasticsearch]:
     names = IndexNames(PATTERN)
-    writer = ElasticsearchWriter(connect(ElasticsearchSettings(elasticsearch.url)), names, elasticsearch.url)
-    writer.prepare(shards=1, replicas=0)
+    writer = ElasticsearchWriter(Connection(ElasticsearchSettings(elasticsearch.url)), names)
+    writer.prepare(INDEX)
     logs = [
         whole_log(id="1", reporter="src", bytes_in=20, bytes_out=30, start_time=DAY_S + 1),
         whole_log(id="2", reporter="dst", bytes_in=30, bytes_out=20, start_time=DAY_S + 1),
@@ -168,6 +146,80 @@ def test_the_query_of_each_panel_gives_the_expected_rows(
     assert rows_of(answer["aggregations"], metrics) == rows  # type: ignore[arg-type]
 
 
+def value_of(document: dict[str, Any], field: str) -> Any:
+    value: Any = document
+    for part in field.split("."):
+        value = value[part]
+    return value
+
+
+def plain_rows(saved: Saved, documents: list[dict[str, Any]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """The same table by hand: documents chosen and grouped in Python, a value of an array a group of its own."""
+    state = json.loads(saved["attributes"]["visState"])
+    text = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])["query"]["query"]
+    field, _, value = text.partition(" : ")
+    metrics = [each for each in state["aggs"] if each["schema"] == "metric"]
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for document in documents:
+        if text and value_of(document, field) != value.strip('"'):
+            continue
+        keys = []
+        for each in (each for each in state["aggs"] if each["schema"] != "metric"):
+            held = value_of(document, each["params"]["field"])
+            if each["type"] == "date_histogram":
+                held = held // 3600 * 3_600_000
+            keys.append(held if isinstance(held, list) else [held])
+        for key in itertools.product(*keys):
+            sums = found.setdefault(key, [0] * len(metrics))
+            for at, metric in enumerate(metrics):
+                sums[at] += 1 if metric["type"] == "count" else value_of(document, metric["params"]["field"])
+    return {key: tuple(sums) for key, sums in found.items()}
+
+
+@pytest.fixture(scope="module")
+def storefront(elasticsearch: Elasticsearch) -> Documents:
+    """Two hours of the storefront, the rogue in the second, judged by its real policies."""
+    traffic, logs, counters = Traffic(), list[dict[str, Any]](), list[dict[str, Any]]()
+    for number in range(8):
+        more = traffic.window(DAY_S + 900 * (number + 1), rogue=number >= 4)
+        logs += more[0]
+        counters += more[1]
+    names = IndexNames(STOREFRONT)
+    writer = ElasticsearchWriter(Connection(ElasticsearchSettings(elasticsearch.url)), names)
+    writer.prepare(INDEX)
+    given = {"flows": logs, "policy_counters": counters}
+    documents = [
+        Document(kind, names.of(kind, "", each["start_time"]), each["id"], orjson.dumps(each))
+        for kind, some in given.items()
+        for each in some
+    ]
+    assert writer.write(documents, lambda _: None).added == len(documents)
+    elasticsearch.ask("POST", "/front_*/_refresh")
+    return given
+
+
+@pytest.mark.parametrize("panel", [each.id for each in (*FLOW_PANELS, *COUNTER_PANELS)])
+def test_on_the_storefront_each_panel_shows_what_its_documents_add_up_to(
+    elasticsearch: Elasticsearch, storefront: Documents, panel: str
+) -> None:
+    found = objects(STOREFRONT)
+    saved = found[panel]
+    index = found[saved["references"][0]["id"]]["attributes"]["title"]
+    metrics = [each["id"] for each in json.loads(saved["attributes"]["visState"])["aggs"] if each["schema"] == "metric"]
+    answer: Any = elasticsearch.ask("POST", f"/{index}/_search", query_of(saved))
+    splits = len(json.loads(saved["attributes"]["visState"])["aggs"]) - len(metrics)
+    rows = {row[:splits]: row[splits:] for row in rows_of(answer["aggregations"], metrics)}
+    expected = plain_rows(saved, storefront["flows" if "front_flows" in index else "policy_counters"])
+    assert rows
+    assert {key: rows[key] for key in rows} == {key: expected[key] for key in rows}
+    if panel == "tierflow-denied-by-policy":
+        # All there is, and it is the rogue's five targets: three tiers' rules, the trusted zone's for two of them.
+        assert rows.keys() == expected.keys()
+        assert {
+            hit.split("|", 1)[1] for hit, source in rows if source.startswith("rogue") and "|deny|" in hit
+        } == DENIALS
+
+
 def test_filtering_both_namespaces_and_opening_an_entry_shows_over_thirty_fields(filled: Elasticsearch) -> None:
     found = objects(PATTERN)
     search = found["tierflow-flow-logs"]
@@ -187,15 +239,22 @@ def test_filtering_both_namespaces_and_opening_an_entry_shows_over_thirty_fields
 
 
 class _Kibana(http.server.BaseHTTPRequestHandler):
-    """Answers an import as Kibana's documentation has it."""
+    """Answers an import as Kibana's documentation has it; refuses a form that isn't the documented one."""
 
     got: ClassVar[dict[str, Any]] = {}
+    status = 200
+    answer: ClassVar[dict[str, Any]] = {"success": True, "successCount": 10}
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).got = {"path": self.path, "headers": dict(self.headers), "body": body}
-        answer = json.dumps({"success": True, "successCount": 10}).encode()
-        self.send_response(200)
+        form = email.message_from_bytes(b"Content-Type: " + self.headers["Content-Type"].encode() + b"\r\n\r\n" + body)
+        (part,) = form.get_payload()
+        file = part.get_payload(decode=True)  # type: ignore[union-attr]  # a part of a multipart message
+        type(self).got = {
+            "path": self.path, "headers": dict(self.headers), "file": file, "name": part.get_filename(),  # type: ignore[union-attr]  # as above
+        }  # fmt: skip
+        answer = json.dumps(self.answer).encode()
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -204,18 +263,46 @@ class _Kibana(http.server.BaseHTTPRequestHandler):
         del arguments
 
 
+def imported(handler: type[_Kibana], *arguments: str, space: str = "") -> Result:
+    with serving(handler) as port:
+        return CliRunner().invoke(command, ["import", "--kibana", f"http://127.0.0.1:{port}{space}", *arguments])
+
+
 def test_import_sends_the_file_as_kibana_wants_it() -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), _Kibana) as server:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}/s/space"
-        done = CliRunner().invoke(command, ["import", "--kibana", url, "--kibana-api-key", "k"])
-        thread.join(10)
+    done = imported(_Kibana, "--kibana-api-key", "k", space="/s/space")
     assert done.exit_code == 0, done.output
+    assert "10 saved objects imported" in done.output
     assert _Kibana.got["path"] == "/s/space/api/saved_objects/_import?overwrite=true"
     assert _Kibana.got["headers"]["kbn-xsrf"] == "true"
     assert _Kibana.got["headers"]["Authorization"] == "ApiKey k"
-    assert export(IndexNames()) in _Kibana.got["body"]
+    assert _Kibana.got["name"].endswith(".ndjson")
+    assert _Kibana.got["file"].replace(b"\r\n", b"\n") == export(IndexNames())
+
+
+def test_import_takes_the_names_of_the_indices_and_a_user() -> None:
+    pattern = "tigera_secure_ee_{kind}.{cluster}.{day}"
+    done = imported(
+        _Kibana, "--kibana-username", "u", "--kibana-password", "p", "--no-overwrite", "--elasticsearch-index", pattern
+    )
+    assert done.exit_code == 0, done.output
+    assert _Kibana.got["path"].endswith("overwrite=false")
+    assert _Kibana.got["headers"]["Authorization"] == "Basic " + base64.b64encode(b"u:p").decode()
+    assert b"tigera_secure_ee_flows.*.*" in _Kibana.got["file"]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        (401, {"statusCode": 401, "message": "no"}, "401"),
+        (200, {"success": False, "errors": [{"id": "x", "error": {"type": "conflict"}}]}, "object x refused.*conflict"),
+        (422, {"message": "Document belongs to a more recent version of Kibana"}, "more recent version"),
+    ],
+)
+def test_an_import_that_kibana_refuses_is_one_line(status: int, answer: dict[str, Any], said: str) -> None:
+    done = imported(type("Refusing", (_Kibana,), {"status": status, "answer": answer}))
+    assert isinstance(done.exception, TierflowError)
+    assert re.search(said, str(done.exception))
+    assert "\n" not in str(done.exception)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://kibana", "kibana:5601"])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tierflow.cli.settings import setting
-from tierflow.schemas.errors import ConfigurationError
 from tierflow.sinks.elasticsearch.indices import DEFAULT_NAMES, UPSTREAM_NAMES
 
 if TYPE_CHECKING:
@@ -49,28 +48,17 @@ def elasticsearch_settings(function: Any) -> Any:
     ) -> Any:
         from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
 
-        password = _secret("--elasticsearch-password", elasticsearch_password, elasticsearch_password_file)
-        api_key = _secret("--elasticsearch-api-key", elasticsearch_api_key, elasticsearch_api_key_file)
         found: ElasticsearchSettings | None = None
         if elasticsearch is not None:
             found = ElasticsearchSettings(
-                elasticsearch, elasticsearch_ca_file, elasticsearch_username, password, api_key
+                elasticsearch,
+                elasticsearch_ca_file,
+                elasticsearch_username,
+                elasticsearch_password,
+                elasticsearch_password_file,
+                elasticsearch_api_key,
+                elasticsearch_api_key_file,
             )
         return function(*arguments, elasticsearch=found, **options)
 
     return with_elasticsearch
-
-
-def _secret(flag: str, given: str | None, path: Path | None) -> str | None:
-    if path is None:
-        # An empty variable is how a chart says that there is none.
-        return given or None
-    if given:
-        raise ConfigurationError(f"{flag} and {flag}-file exclude each other")
-    try:
-        content = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{flag}-file {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
-    if not content:
-        raise ConfigurationError(f"{flag}-file {path}: the file is empty")
-    return content

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 @log_setting
 @elasticsearch_settings
 @setting("--retention-days", type=click.IntRange(1, 3650), default=8, help="Whole days kept; older indices go.")
+@setting(
+    "--elasticsearch-lifecycle",
+    metavar="POLICY",
+    default=None,
+    help="A lifecycle policy of the cluster that keeps and deletes the indices instead of --retention-days.",
+)
 @setting("--shards", type=click.IntRange(1, 1024), default=1, help="Primary shards of an index.")
 @setting("--replicas", type=click.IntRange(0, 16), default=1, help="Replicas of an index.")
 @setting("--bulk-mib", type=click.IntRange(1, 90), default=5, help="Size of one bulk at most.")
@@ -41,6 +47,7 @@ def command(
     elasticsearch: ElasticsearchSettings | None,
     elasticsearch_index: str,
     retention_days: int,
+    elasticsearch_lifecycle: str | None,
     shards: int,
     replicas: int,
     bulk_mib: int,
@@ -53,18 +60,19 @@ def command(
 ) -> None:
     """Fill Elasticsearch with flow logs, policy counters and losses."""
     from tierflow.sinks.elasticsearch.app import AppSettings, run
-    from tierflow.sinks.elasticsearch.client import ElasticsearchSettings, connect
-    from tierflow.sinks.elasticsearch.indices import IndexNames
+    from tierflow.sinks.elasticsearch.client import Connection, ElasticsearchSettings
+    from tierflow.sinks.elasticsearch.indices import IndexNames, IndexSettings
     from tierflow.sinks.elasticsearch.sink import SinkSettings
     from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
 
     reached = elasticsearch or ElasticsearchSettings(DEFAULT_URL)
     names = IndexNames(elasticsearch_index)
     settings = AppSettings(
-        kafka, group, topic_prefix, session_timeout_s, retention_days, shards, replicas,
+        kafka, group, topic_prefix, session_timeout_s, retention_days,
+        IndexSettings(shards, replicas, elasticsearch_lifecycle),
         SinkSettings(max_pending_bytes=buffer_mib << 20, linger_s=linger_s), kafka_security.client_arguments(),
     )  # fmt: skip
-    writer = ElasticsearchWriter(connect(reached), names, reached.url, bulk_mib << 20)
+    writer = ElasticsearchWriter(Connection(reached), names, bulk_mib << 20)
 
     async def work(stage: Stage) -> None:
         await run(settings, writer, names, SystemClock(), stage.live, stage.stop, stage.ready)

@@ -36,9 +36,9 @@ def open_store(
     if address is not None:
         raise ConfigurationError("--store and --elasticsearch exclude each other")
     # Imported late: most commands start quicker without the client.
-    from tierflow.sinks.elasticsearch.client import connect
+    from tierflow.sinks.elasticsearch.client import Connection
     from tierflow.sinks.elasticsearch.indices import DEFAULT_NAMES, IndexNames
     from tierflow.sinks.elasticsearch.store import ElasticsearchStore
 
     names = IndexNames(elasticsearch_index or DEFAULT_NAMES)
-    return ElasticsearchStore(connect(elasticsearch), names, elasticsearch.url)
+    return ElasticsearchStore(Connection(elasticsearch), names)

@@ -1,0 +1,157 @@
+"""The Elasticsearch sink as a process between a real Kafka and a real Elasticsearch: held up, killed, and complete."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from tests.sinks.documents import DAY_S, whole_log
+from tests.sinks.elasticsearch_sink import names, stored, whole
+from tests.sinks.serving import PassingOn, serving
+from tierflow.cli.broker import free_port
+from tierflow.schemas import topics
+from tierflow.schemas.admin import ensure_topics
+from tierflow.sinks import metrics as counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.services.elasticsearch import Elasticsearch
+    from tests.services.kafka import Kafka
+
+BOUND_S = 120
+PREFIX = "sink-process."
+LOGS = PREFIX + topics.FLOWS_LOGS.name
+GROUP = "sink-process"
+TOTAL = 12_000
+BUFFER_MIB = 2
+MESSAGE_BYTES = 4_096
+"""More than any document here has."""
+MOST_MEMORY = 400 << 20
+"""Python, Faust and the clients take some 120 MiB; the topic, and what a sink without a bound would hold, 30 more."""
+
+
+class Gate(PassingOn):
+    """A store so slow that a bulk isn't answered before the gate is opened."""
+
+    opened: ClassVar[threading.Event]
+
+    def handle_request(self) -> None:
+        if "_bulk" in self.path:
+            self.opened.wait(BOUND_S)
+        self.pass_on()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a condition, with a bound
+            await asyncio.sleep(0.1)
+
+
+async def produce(bootstrap: str) -> None:
+    await ensure_topics(bootstrap, [each.with_prefix(PREFIX) for each in topics.ALL], partitions=3)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
+    await producer.start()
+    plain = whole_log(start_time=DAY_S)
+    for number in range(TOTAL):
+        value = orjson.dumps(plain | {"id": f"{number:032x}", "bytes_in": number})
+        assert len(value) < MESSAGE_BYTES
+        await producer.send(LOGS, value, partition=number % 3)
+    await producer.stop()
+
+
+async def committed(bootstrap: str) -> int:
+    """Documents before the group's committed positions."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=GROUP, enable_auto_commit=False)
+    await consumer.start()
+    found = [await consumer.committed(TopicPartition(LOGS, partition)) for partition in range(3)]
+    await consumer.stop()
+    return sum(each or 0 for each in found)
+
+
+@contextlib.contextmanager
+def started(bootstrap: str, url: str, metrics_port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = {
+        "--kafka": bootstrap, "--elasticsearch": url, "--elasticsearch-index": names("process").pattern,
+        "--group": GROUP, "--topic-prefix": PREFIX, "--session-timeout-s": "6", "--replicas": "0",
+        "--buffer-mib": str(BUFFER_MIB), "--bulk-mib": "1", "--retention-days": "3650",
+        "--metrics-port": str(metrics_port),
+    }  # fmt: skip
+    flags = [part for pair in arguments.items() for part in pair]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tierflow.cli.main", "sink", "elasticsearch", *flags],
+            env=os.environ | {"TIERFLOW_STATE": str(log.parent)}, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def metric(port: int, name: str) -> float:
+    """A gauge of the running sink; 0 while it doesn't answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+            text = response.read().decode()
+    except OSError:
+        return 0.0
+    found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def peak_bytes(pid: int) -> int:
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
+
+
+async def test_held_up_and_killed_it_holds_little_and_in_the_end_has_every_document_once(
+    kafka: Kafka, elasticsearch: Elasticsearch, tmp_path: Path
+) -> None:
+    await produce(kafka.bootstrap)
+    gate: Any = type("Gate", (Gate,), {"target": elasticsearch.url, "opened": threading.Event()})
+    log, port, moments = tmp_path / "sink.log", free_port(), random.Random(3)
+    bound = (BUFFER_MIB << 20) + MESSAGE_BYTES
+
+    def there() -> int:
+        return stored(elasticsearch, names("process"))[0]
+
+    with serving(gate) as gate_port:
+        url = f"http://127.0.0.1:{gate_port}"
+        try:
+            with started(kafka.bootstrap, url, port, log) as process:
+                await until(lambda: metric(port, counted.PENDING_BYTES.name) >= BUFFER_MIB << 20)
+                assert metric(port, counted.PENDING_BYTES.name) <= bound
+                assert peak_bytes(process.pid) < MOST_MEMORY
+                assert await committed(kafka.bootstrap) == 0
+            gate.opened.set()
+            for _ in range(2):
+                least = moments.randint(there() + 1, TOTAL - 1_000)
+                with started(kafka.bootstrap, url, port, log) as process:
+                    await until(lambda least=least: there() >= least)  # type: ignore[misc]  # bound as a default
+                    assert process.poll() is None, log.read_text()
+                    assert peak_bytes(process.pid) < MOST_MEMORY
+                assert await committed(kafka.bootstrap) <= there()
+            with started(kafka.bootstrap, url, port, log) as process:
+                await until(lambda: there() == TOTAL)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0, log.read_text()
+        finally:
+            gate.opened.set()
+    assert stored(elasticsearch, names("process")) == whole(TOTAL)
+    assert await committed(kafka.bootstrap) <= TOTAL
