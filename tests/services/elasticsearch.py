@@ -157,7 +157,7 @@ class Elasticsearch:
     def start(self) -> None:
         """Start, and return when it answers."""
         self.prepare()
-        environment = {"ES_JAVA_HOME": str(java_home(self.release.java)), "ES_PATH_CONF": str(self.folder / "config"),
+        environment = {"ES_JAVA_HOME": str(self._java()), "ES_PATH_CONF": str(self.folder / "config"),
                        "PATH": os.environ["PATH"], "ES_JAVA_OPTS": "-Xms512m -Xmx512m"}  # fmt: skip
         with (self.folder / "console.log").open("ab") as log:
             # A test run that is killed takes its node with it.
@@ -196,6 +196,17 @@ class Elasticsearch:
             for path in (self.folder, *self.folder.rglob("*")):
                 if not path.is_symlink() and (self.folder / "home") not in path.parents:
                     os.chown(path, NOBODY, NOBODY)
+
+    def _java(self) -> Path:
+        """A JDK that an unprivileged user may run; the cache's is linked here."""
+        java = java_home(self.release.java)
+        assert java is not None
+        if not java.is_relative_to(CACHE):
+            return java
+        copy = self.folder / "jdk"
+        if not copy.is_dir():
+            shutil.copytree(java, copy, copy_function=_link, symlinks=True)
+        return copy
 
     def wait(self) -> None:
         """Return when it answers; what it wrote is in the error where it doesn't."""
@@ -237,7 +248,8 @@ class Elasticsearch:
     def kill(self) -> None:
         """End it as a power failure would."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def ask(self, method: str, path: str, body: object = None) -> dict[str, object]:

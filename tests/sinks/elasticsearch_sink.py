@@ -114,7 +114,9 @@ def stored(node: Elasticsearch, names: IndexNames) -> tuple[int, int]:
         "POST", f"/{index}/_search",
         {"size": 0, "track_total_hits": True, "aggs": {"bytes": {"sum": {"field": "bytes_in"}}}},
     )  # fmt: skip
-    return answer["hits"]["total"]["value"], int(answer["aggregations"]["bytes"]["value"])
+    # Before the first document there is no index, and nothing is summed.
+    sums = answer.get("aggregations", {"bytes": {"value": 0}})
+    return answer["hits"]["total"]["value"], int(sums["bytes"]["value"])
 
 
 def whole(count: int) -> tuple[int, int]:
