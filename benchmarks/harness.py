@@ -43,6 +43,10 @@ class Report:
         """Note one figure."""
         self.figures.append(Figure(name, value, unit, better))
 
+    def value(self, name: str) -> float:
+        """A figure noted before."""
+        return next(each.value for each in self.figures if each.name == name)
+
     def text(self) -> str:
         """For people."""
         lines = [f"{self.name}: {self.machine}", f"  input: {self.workload}", f"  answer checked: {self.checked}"]
@@ -94,6 +98,11 @@ def process_cpu_seconds(pid: int) -> float:
     """Processor seconds that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes() -> int:
+    """Memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def process_memory_bytes(pid: int) -> int:

@@ -172,6 +172,28 @@ class AddressTable:
             self._block(hi[block], lo[block], times_ns[block], ids[block], known[block])
         return ids, known
 
+    def spans(self, hi: U64, lo: U64, times_ns: I64) -> tuple[I64, I64, NDArray[np.bool_]]:
+        """From when (included) to when (not included) :meth:`lookup` says the same of each address as at its time.
+
+        Returns:
+            from_ns (0: always has), to_ns (:data:`FOREVER`: as far as is known), and whether the address is in the
+            table at all; shape (n,) each.
+        """
+        numbers = self.addresses.numbers(hi, lo)
+        known = numbers >= 0
+        since, until = np.zeros(len(numbers), np.int64), np.full(len(numbers), FOREVER, np.int64)
+        row = np.where(known, numbers.astype(np.int64), self.count) * self.width
+        for column in range(self.width):
+            _narrow(since, until, self.padded.take(row + column), times_ns)
+        if len(self.long_bounds) > 1:
+            rows = np.flatnonzero(known)
+            for at in rows[self.long_of[numbers[rows]] >= 0].tolist():
+                own = slice(*self.long_bounds[self.long_of[numbers[at]] :][:2])
+                edges = np.concatenate((self.long.begin[own], self.long.end[own]))
+                past = edges <= times_ns[at]
+                since[at], until[at] = edges[past].max(initial=0), edges[~past].min(initial=FOREVER)
+        return since, until, known
+
     def _block(self, hi: U64, lo: U64, times_ns: I64, ids: I32, known: NDArray[np.bool_]) -> None:
         numbers = self.addresses.numbers(hi, lo)
         np.greater_equal(numbers, 0, out=known)
@@ -217,6 +239,14 @@ def _places(lengths: I64) -> I64:
     """0, 1, … within each run of the given lengths."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+
+
+def _narrow(since: I64, until: I64, intervals: Intervals, times_ns: I64) -> None:
+    """Move ``since`` and ``until`` to where an interval begins or ends closer to the times; empty ones say nothing."""
+    for edges in (intervals.begin, intervals.end):
+        past = (edges <= times_ns) & (edges != _NEVER)
+        np.maximum(since, edges, out=since, where=past)
+        np.minimum(until, edges, out=until, where=edges > times_ns)
 
 
 def segments_of(holders: Iterable[tuple[int, int, str, int]]) -> list[Segment]:

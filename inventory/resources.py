@@ -93,6 +93,11 @@ class OutsideTimes:
         counts = np.array([0, *(len(value.entries) for value in self._values)])
         self._first = np.cumsum(counts)[:-1].tolist()
 
+    @property
+    def changes_ns(self) -> NDArray[np.int64]:
+        """When it changed, in order."""
+        return self._from_ns[1:]
+
     def network_set(self, hi: U64, lo: U64, times_ns: NDArray[np.int64], namespace_ids: I32 | None) -> I32:
         """Index in ``entries`` of each address, -1 none."""
         found = np.full(len(hi), -1, np.int32)

@@ -111,6 +111,27 @@ class Snapshot:
             np.copyto(ids, newer, where=known)
         return ids
 
+    def spans(self, hi: U64, lo: U64, times_ns: NDArray[np.integer]) -> tuple[U64, U64]:
+        """From when (included) to when (not included) each address was held by whom :meth:`lookup` says; shape (n,).
+
+        ``to_ns`` of what still holds is the largest int64.
+        """
+        times = _signed(times_ns)
+        begin, end, _ = self._held.spans(hi, lo, times)
+        if self._held_lately is not None:
+            newer_begin, newer_end, known = self._held_lately.spans(hi, lo, times)
+            np.copyto(begin, newer_begin, where=known)
+            np.copyto(end, newer_end, where=known)
+        return begin.view(np.uint64), end.view(np.uint64)
+
+    def rare_spans(self, times_ns: NDArray[np.integer]) -> tuple[U64, U64]:
+        """From when to when policies, Services, network sets and private ranges were what they were at each time."""
+        # A Service or a network set that changes makes another policy version.
+        changes = np.union1d(self.policy_from_ns[1:], self._outside.changes_ns)
+        at = np.searchsorted(changes, _signed(times_ns), side="right")
+        edges = np.concatenate(([0], changes, [np.iinfo(np.int64).max])).astype(np.uint64)
+        return edges[at], edges[at + 1]
+
     def network_set(self, hi: U64, lo: U64, times_ns: NDArray[np.integer], namespace_ids: I32 | None = None) -> I32:
         """Index in ``network_sets`` of each address at each time, -1 none.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -146,7 +147,7 @@ async def run(
     history = History()
     reader = Reader(settings.kafka, live, topics.INVENTORY.with_prefix(prefix), settings.client)
     output = Output(settings.kafka, clock, prefix, settings.client)
-    stage = Stage(settings.stage, compile_policies)
+    stage = Stage(settings.stage, compile_policies, seed=os.urandom(16))
     worker = Worker(
         settings.worker, stage, output, history.snapshot, live, clock, settings.kafka,
         topics.FLOWS_RAW.with_prefix(prefix).name, settings.client,

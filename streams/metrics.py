@@ -33,11 +33,14 @@ JOINED_EARLY: Final = counter(
 )  # fmt: skip
 UNKNOWN: Final = counter(
     "tierflow_stream_unknown_address_rows_total", "rows",
-    "Reduced rows with a private address that belongs to nobody known.",
+    "Ends of address pairs, once a window, with a private address that belongs to nobody known.",
 )  # fmt: skip
 LOGS: Final = counter("tierflow_stream_flow_logs_total", "logs", "Flow logs written.")
 COUNTERS: Final = counter("tierflow_stream_policy_counters_total", "records", "Policy counters written.")
 WINDOWS: Final = counter("tierflow_stream_windows_total", "windows", "Windows written.")
+PARTS: Final = counter(
+    "tierflow_stream_window_parts_total", "parts", "Parts of windows written early: more connections than the bound."
+)
 REOPENED: Final = counter(
     "tierflow_stream_reopened_partitions_total", "partitions", "Partitions taken up, at start or after a rebalance."
 )

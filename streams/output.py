@@ -11,13 +11,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
 from tierflow.schemas import topics
-from tierflow.streams.core.stage import encode_loss
+from tierflow.streams.core.losses import encode_loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tierflow.schemas.clock import Clock
-    from tierflow.streams.core.stage import Outcome, Rejected
+    from tierflow.streams.core.messages import Outcome, Rejected
 
 BATCH_BYTES: Final = 768 * 1024
 DEAD_LETTER_BYTES: Final = 64 * 1024

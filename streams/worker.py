@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.wire import interval_end_of
 from tierflow.streams import metrics as m
-from tierflow.streams.core.stage import Message, Outcome
+from tierflow.streams.core.messages import Message, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,11 +156,15 @@ class Worker:
 
     async def _process(self, messages: list[Message], arrived: float) -> None:
         await self._wait_for_inventory(messages, arrived)
-        started = time.thread_time()
         self._stage.use(self._snapshot())
-        outcome = self._stage.process(messages)
-        self._spent("core", started)
-        await self._write(outcome)
+        outcomes = self._stage.outcomes(messages)
+        while True:
+            started = time.thread_time()
+            outcome = next(outcomes, None)
+            self._spent("core", started)
+            if outcome is None:
+                return
+            await self._write(outcome)
 
     async def _write(self, outcome: Outcome) -> None:
         started = time.thread_time()
@@ -189,9 +193,11 @@ class Worker:
         now_ms = self._clock.now_ns() // 1_000_000 - CLOCKS_APART_MS
         if not await self._all_read([n for n, each in self._stage.partitions.items() if each.holds_idle(now_ms)]):
             return
-        outcome = self._stage.close_idle(now_ms)
-        if outcome.closed:
+        while True:
             self._stage.use(self._snapshot())
+            outcome = self._stage.close_idle(now_ms)
+            if not outcome.closed:
+                break
             await self._write(outcome)
 
     async def _all_read(self, numbers: list[int]) -> bool:
@@ -304,7 +310,8 @@ class Worker:
         for spec, amount in (
             (m.BATCHES, outcome.batches), (m.RECORDS, outcome.records), (m.DUPLICATES, outcome.duplicates),
             (m.LATE, outcome.late_records), (m.UNKNOWN, outcome.unknown_addresses), (m.LOGS, len(outcome.logs)),
-            (m.COUNTERS, len(outcome.counters)), (m.WINDOWS, sum(map(len, outcome.closed.values()))),
+            (m.COUNTERS, len(outcome.counters)), (m.PARTS, outcome.parts),
+            (m.WINDOWS, sum(map(len, outcome.closed.values()))),
         ):  # fmt: skip
             if amount:
                 live.add(spec, amount)
@@ -325,7 +332,7 @@ class Worker:
             self._show_endpoints(outcome.endpoints)
         now = self._clock.monotonic_s()
         for key, sums in outcome.rules.items():
-            labels = (key[1], key[2], str(key[7]), key[8], key[9])
+            labels = (key[0], key[1], str(key[6]), key[7], key[8])
             self._rules[labels] = now
             named = dict(zip(m.RULE_BYTES.labels, labels, strict=True))
             live.add(m.RULE_CONNECTIONS, sums[0], **named)

@@ -1,4 +1,4 @@
-"""Aggregate joined rows to flow logs, as columns: one line per node, window, reporter and aggregation key."""
+"""Add a window up to flow logs, as columns: one line per reporter and aggregation key."""
 
 from __future__ import annotations
 
@@ -10,60 +10,36 @@ import numpy as np
 from tierflow.schemas.record import Reporter
 from tierflow.streams.core.grouping import group, hash_columns, runs
 from tierflow.streams.core.join import DENY
+from tierflow.streams.core.sums import TOTALS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tierflow.inventory.snapshot import Snapshot
-    from tierflow.streams.core.entities import Ends, Traces
-    from tierflow.streams.core.join import Joined, Judges
-    from tierflow.streams.core.reduce import Reduced
+    from tierflow.streams.core.flows import Flows
+    from tierflow.streams.core.groups import Groups, Levels
+    from tierflow.streams.core.sums import Sums
 
     I64 = NDArray[np.int64]
     I32 = NDArray[np.int32]
     U64 = NDArray[np.uint64]
 
-_PORTS: Final = np.zeros(256, bool)
-_PORTS[[6, 17, 132, 136]] = True
-"""Protocols that have ports: TCP, UDP, SCTP, UDP-Lite."""
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """What is merged; 0 nothing, 1 source ports, 2 pods of one prefix, 3 destination ports."""
-
-    allowed: int = 2
-    denied: int = 1
-
-
 EVIDENCE: Final = ("unknown", "enforced", "leak", "unanswered", "answered")
 """Names of the numbers in ``Logs.evidence``."""
+_TAG: Final = np.uint64(0x9E3779B97F4A7C15)
+_FWD, _REV = TOTALS.index("packets_fwd"), TOTALS.index("packets_rev")
 
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Flow logs as columns of length n; numbers refer to :class:`Ends`, :class:`Traces` and the snapshot.
+    """Flow logs of one window as columns of length n; ``group`` numbers rows of :class:`Groups`.
 
-    ``source_sample`` and ``dest_sample`` are (positions, offsets) into the rows: the sampled rows of log i are
-    ``positions[offsets[i]:offsets[i + 1]]``. Label pairs are (log, label set) without repeats, ordered by log.
+    ``strangers`` counts ends of address pairs that nobody in the cluster is known to hold.
     """
 
-    slot: I32
-    level: I32
-    reporter: NDArray[np.uint8]
-    action: NDArray[np.uint8]
-    derived: NDArray[np.bool_]
+    group: I64
     evidence: I32
-    proto: NDArray[np.uint8]
-    source: I32
-    dest: I32
-    source_name: I32
-    dest_name: I32
-    service: I32
-    source_port: I64
-    dest_port: I64
+    towards: NDArray[np.bool_]
     trace: I32
-    row: I64
     flows: I64
     started: U64
     completed: U64
@@ -73,171 +49,84 @@ class Logs:
     bytes_out: U64
     rtt_sum_us: U64
     rtt_count: U64
-    rtt_max_us: NDArray[np.generic]
-    source_labels: tuple[I64, I64]
-    dest_labels: tuple[I64, I64]
-    source_ips: I64
-    dest_ips: I64
-    source_sample: tuple[I64, I64]
-    dest_sample: tuple[I64, I64]
+    rtt_max_us: U64
+    strangers: int
 
 
-def aggregate(
-    reduced: Reduced,
-    joined: Joined,
-    snapshot: Snapshot,
-    judges: Judges,
-    ends: Ends,
-    traces: Traces,
-    levels: Levels,
-    sample: int,
-) -> Logs:
-    """Group rows by aggregation key; see :class:`Logs`.
+def aggregate(sums: Sums, flows: Flows, groups: Groups, levels: Levels, sample: int) -> Logs:
+    """The flow logs of one window; see :class:`Logs`.
 
-    A source's row whose destination denies it, and that nothing answered or saw arrive on this node, gives a second,
+    A source's pair whose destination denies it, and that nothing answered or saw arrive on this node, gives a second,
     derived log of the destination.
     """
-    rows, tuples = reduced.rows, reduced.tuples
-    count = len(rows)
-    reporter = np.ascontiguousarray(rows["reporter"])
-    ingress = (reporter == Reporter.DST) | ((reporter == Reporter.FWD) & (joined.egress_action == 0))
-    derived_rows = _derived(rows, tuples, joined)
+    connections = np.flatnonzero(sums.touched[: flows.connections.count])
+    pair_of = flows.connections.pair[connections]
+    seen = np.zeros(flows.pairs.count, bool)
+    seen[pair_of] = True
+    pairs = np.flatnonzero(seen)
+    unknown = pairs[flows.pairs.group[pairs] == 0]
+    if len(unknown):
+        groups.classify(flows.pairs, unknown, levels)
 
-    # Entries: one per row, then one per derived denial.
-    row = np.concatenate([np.arange(count), derived_rows])
-    derived = np.zeros(len(row), bool)
-    derived[count:] = True
-    inward = np.concatenate([ingress, np.ones(len(derived_rows), bool)])
-    action = np.where(inward, joined.ingress_action[row], joined.egress_action[row])
-    denied = action == DENY
-    trace = _trace_numbers(
-        traces,
-        snapshot,
-        judges,
-        joined.policy[row],
-        np.where(inward, joined.ingress_trace[row], joined.egress_trace[row]),
-    )
-    holds_deny = np.array(traces.holds_deny, bool)[trace]
-    level = np.where(holds_deny | denied, levels.denied, levels.allowed).astype(np.int32)
-    shown = np.where(derived, np.uint8(Reporter.DST), reporter[row])
+    totals = sums.totals[:, : flows.pairs.count]
+    second = _derived(flows, totals, connections, pairs)
+    # Entries: one per pair, then one per derived denial.
+    pair = np.concatenate([pairs, second])
+    entry_group = np.concatenate([flows.pairs.group[pairs], flows.pairs.derived[second]])
+    present = np.zeros(groups.count, bool)
+    present[entry_group] = True
+    group_of = np.flatnonzero(present)
+    number = np.zeros(groups.count, np.int64)
+    number[group_of] = np.arange(len(group_of))
+    log_of = number[entry_group]
+    _write_samples(flows, groups, group_of, pair, log_of, sample)
 
-    source, source_name, source_label = ends.columns(snapshot, joined.src, joined.src_set, joined.src_private)
-    dest, dest_name, dest_label = ends.columns(snapshot, joined.dst, joined.dst_set, joined.dst_private)
-    fine = level <= 1
-    proto = np.ascontiguousarray(rows["proto"])[row]
-    has_ports = _PORTS[proto]
-    source_port = np.where((level == 0) & has_ports, rows["src_port"][row].astype(np.int64), -1)
-    dest_port = np.where((level <= 2) & has_ports, joined.dst_port[row].astype(np.int64), -1)
-    key_source_name = np.where(fine, source_name[row], 0)
-    key_dest_name = np.where(fine, dest_name[row], 0)
-    service = joined.service[row]
-    flags = (
-        shown.astype(np.uint64)
-        | (action.astype(np.uint64) << np.uint64(4))
-        | (derived.astype(np.uint64) << np.uint64(8))
-    )
-    flags |= proto.astype(np.uint64) << np.uint64(16)
-    flags |= level.astype(np.uint64) << np.uint64(24)
-    key = [
-        rows["slot"][row], flags, source[row], dest[row], key_source_name, key_dest_name,
-        _service_key(snapshot, service, level), trace, source_port, dest_port,
-    ]  # fmt: skip
-    if fine.any():
-        zero = np.uint64(0)
-        key += [
-            np.where(fine, rows["src_hi"][row], zero), np.where(fine, rows["src_lo"][row], zero),
-            np.where(fine, joined.dst_hi[row], zero), np.where(fine, joined.dst_lo[row], zero),
-        ]  # fmt: skip
-    groups = group(hash_columns(*key))
-    first = groups.firsts
-    inwards = inward & (reporter[row] == Reporter.DST) | derived
-    packets_fwd, packets_rev = rows["packets_fwd"][row], rows["packets_rev"][row]
-    bytes_fwd, bytes_rev = rows["bytes_fwd"][row], rows["bytes_rev"][row]
-    fwd, rev = groups.total(packets_fwd), groups.total(packets_rev)
-    bytes_f, bytes_r = groups.total(bytes_fwd), groups.total(bytes_rev)
-    towards = inwards[first]
-    nothing = np.zeros(len(first), np.uint64)
-    source_ips, source_sample = _addresses(groups.inverse, row, rows["src_hi"], rows["src_lo"], len(first), sample)
-    dest_ips, dest_sample = _addresses(groups.inverse, row, joined.dst_hi, joined.dst_lo, len(first), sample)
+    added = np.zeros((len(TOTALS), len(group_of)), np.uint64)
+    for total, column in zip(added, totals, strict=True):
+        np.add.at(total, log_of, column[pair])
+    rtt_max = np.zeros(len(group_of), np.uint64)
+    np.maximum.at(rtt_max, log_of, sums.rtt_max_us[pair])
+    bytes_fwd, bytes_rev, fwd, rev, started, completed, rtt_sum, rtt_count = added
+    derived = groups.derived[group_of] == 1
+    denied = groups.action[group_of] == DENY
+    towards = groups.reporter[group_of] == Reporter.DST
+    # What a derived denial leaves out: answers and handshakes, which its destination never saw.
+    for column in (rtt_sum, rtt_count, rtt_max):
+        column[derived] = 0
     return Logs(
-        slot=rows["slot"][row][first],
-        level=level[first],
-        reporter=shown[first],
-        action=action[first],
-        derived=derived[first],
-        evidence=_evidence(denied[first], towards & ~derived[first], fwd, rev),
-        proto=proto[first],
-        source=source[row][first],
-        dest=dest[row][first],
-        source_name=key_source_name[first],
-        dest_name=key_dest_name[first],
-        service=service[first],
-        source_port=source_port[first],
-        dest_port=dest_port[first],
-        trace=trace[first],
-        row=row[first],
-        flows=_distinct_connections(tuples, groups.inverse, derived_rows, count, len(first)),
-        started=groups.total(rows["started"][row]),
-        completed=groups.total(rows["completed"][row]),
+        group=group_of,
+        evidence=_evidence(denied, towards & ~derived, fwd, rev),
+        towards=towards,
+        trace=groups.trace[group_of],
+        flows=_distinct_connections(flows, connections, pair_of, number, second, len(group_of)),
+        started=started,
+        completed=completed,
         packets_in=np.where(towards, fwd, rev),
-        packets_out=np.where(towards, np.where(derived[first], nothing, rev), fwd),
-        bytes_in=np.where(towards, bytes_f, bytes_r),
-        bytes_out=np.where(towards, np.where(derived[first], nothing, bytes_r), bytes_f),
-        rtt_sum_us=groups.total(np.where(derived, np.uint64(0), rows["rtt_sum_us"][row])),
-        rtt_count=groups.total(np.where(derived, np.uint32(0), rows["rtt_count"][row])),
-        rtt_max_us=groups.largest(np.where(derived, np.uint32(0), rows["rtt_max_us"][row])),
-        source_labels=_pairs(groups.inverse, source_label[row]),
-        dest_labels=_pairs(groups.inverse, dest_label[row]),
-        source_ips=source_ips,
-        dest_ips=dest_ips,
-        source_sample=source_sample,
-        dest_sample=dest_sample,
+        packets_out=np.where(towards, rev, fwd),
+        bytes_in=np.where(towards, bytes_fwd, bytes_rev),
+        bytes_out=np.where(towards, bytes_rev, bytes_fwd),
+        rtt_sum_us=rtt_sum,
+        rtt_count=rtt_count,
+        rtt_max_us=rtt_max,
+        strangers=int(flows.pairs.strangers[pairs].sum()),
     )
 
 
-def _derived(rows: NDArray[np.void], tuples: NDArray[np.void], joined: Joined) -> I64:
-    """Rows whose destination denies them, as only the source's node could see: no answer, and no arrival here."""
-    candidates = (
-        (rows["reporter"] == Reporter.SRC)
-        & (joined.egress_action != DENY)
-        & (joined.ingress_action == DENY)
-        & (rows["packets_rev"] == 0)
-        & (rows["packets_fwd"] > 0)
-    )
-    if not candidates.any():
-        return np.zeros(0, np.int64)
-    of_row = tuples["row"]
-    here = hash_columns(tuples["hash"], rows["slot"][of_row])
-    arrived_row = (rows["reporter"] == Reporter.DST) & (rows["packets_fwd"] > 0)
-    arrived = np.unique(here[arrived_row[of_row]])
-    asked = np.flatnonzero(candidates[of_row])
-    seen = asked[np.isin(here[asked], arrived)]
-    candidates[of_row[seen]] = False
-    return np.flatnonzero(candidates)
-
-
-def _trace_numbers(traces: Traces, snapshot: Snapshot, judges: Judges, policy: I32, trace: I32) -> I32:
-    numbers = np.zeros(len(trace), np.int32)
-    for version in np.unique(policy).tolist() if len(snapshot.policy_versions) else []:
-        at = policy == version
-        resources = snapshot.policy_versions[version]
-        numbers[at] = traces.numbers(judges.policy_set(resources), resources, trace[at])
-    return numbers
-
-
-def _service_key(snapshot: Snapshot, service: I32, level: I32) -> I64:
-    """The Service port's index; at level 3 the same for all ports of one Service."""
-    key = service.astype(np.int64)
-    at = np.flatnonzero((level >= 3) & (service >= 0))
-    if len(at):
-        found, inverse = np.unique(service[at], return_inverse=True)
-        first: dict[tuple[str, str], int] = {}
-        numbers = [
-            first.setdefault((snapshot.services[each].namespace, snapshot.services[each].name), each)
-            for each in found.tolist()
-        ]
-        key[at] = np.array(numbers, np.int64)[inverse]
-    return key
+def _derived(flows: Flows, totals: U64, connections: I64, pairs: I64) -> I64:
+    """Pairs whose destination denies them, as only the source's node could see: no answer, and no arrival here."""
+    table = flows.pairs
+    asked: I64 = pairs[(table.derived[pairs] != 0) & (totals[_REV, pairs] == 0) & (totals[_FWD, pairs] > 0)]
+    if not len(asked):
+        return asked
+    pair_of, names = flows.connections.pair[connections], flows.connections.name[connections]
+    arrived = np.zeros(table.count, bool)
+    arrived[pairs] = (table.reporter(pairs) == Reporter.DST) & (totals[_FWD, pairs] > 0)
+    wanted = np.zeros(table.count, bool)
+    wanted[asked] = True
+    mine = wanted[pair_of]
+    wanted[pair_of[mine][np.isin(names[mine], names[arrived[pair_of]])]] = False
+    answer: I64 = asked[wanted[asked]]
+    return answer
 
 
 def _evidence(denied: NDArray[np.bool_], at_destination: NDArray[np.bool_], fwd: U64, rev: U64) -> I32:
@@ -248,33 +137,71 @@ def _evidence(denied: NDArray[np.bool_], at_destination: NDArray[np.bool_], fwd:
     ).astype(np.int32)  # fmt: skip
 
 
-def _distinct_connections(tuples: NDArray[np.void], group_of: I64, derived_rows: I64, count: int, size: int) -> I64:
-    group_of_tuple = group_of[tuples["row"]]
-    hashes = tuples["hash"]
-    if len(derived_rows):
-        second = np.full(count, -1, np.int64)
-        second[derived_rows] = group_of[count:]
-        also = np.flatnonzero(second[tuples["row"]] >= 0)
-        group_of_tuple = np.concatenate([group_of_tuple, second[tuples["row"][also]]])
-        hashes = np.concatenate([hashes, hashes[also]])
-    distinct = group(hash_columns(hashes, group_of_tuple)).firsts
-    return np.bincount(group_of_tuple[distinct], minlength=size)
+def _distinct_connections(
+    flows: Flows, connections: I64, pair_of: I32, number: I64, second: I64, size: int
+) -> I64:  # fmt: skip
+    names, log_of = flows.connections.name[connections], number[flows.pairs.group[pair_of]]
+    if len(second):
+        again = np.zeros(flows.pairs.count, bool)
+        again[second] = True
+        also = np.flatnonzero(again[pair_of])
+        names = np.concatenate([names, names[also]])
+        log_of = np.concatenate([log_of, number[flows.pairs.derived[pair_of[also]]]])
+    counted = hash_columns(names, log_of)
+    ordered = np.sort(counted)
+    if (ordered[1:] == ordered[:-1]).any():
+        log_of = log_of[group(counted).firsts]
+    return np.bincount(log_of, minlength=size)
 
 
-def _pairs(group_of: I64, values: I32) -> tuple[I64, I64]:
-    """Distinct (group, value), ordered."""
-    packed = np.unique((group_of.astype(np.int64) << 32) | values)
-    return packed >> 32, packed & 0xFFFF_FFFF
+def _write_samples(flows: Flows, groups: Groups, group_of: I64, pair: I64, log_of: I64, sample: int) -> None:
+    """Addresses and labels of each log; those of a log with the same pairs as last time are known already."""
+    signature = np.zeros(len(group_of), np.uint64)
+    tags = pair.astype(np.uint64) * _TAG
+    tags ^= tags >> np.uint64(32)
+    tags *= _TAG
+    np.add.at(signature, log_of, tags)
+    changed = signature != groups.signature[group_of]
+    logs = np.flatnonzero(changed)
+    if not len(logs):
+        return
+    groups.signature[group_of[logs]] = signature[logs]
+    some = np.flatnonzero(changed[log_of])
+    renumbered = np.cumsum(changed) - 1
+    pair, log_of = pair[some], renumbered[log_of[some]]
+    table, texts = flows.pairs, groups.knowledge.texts
+    sides = []
+    for name, hi, lo, label_column in (
+        ("source", table.src_hi, table.src_lo, table.source_labels),
+        ("dest", table.end_hi, table.end_lo, table.dest_labels),
+    ):
+        counts, addresses = _addresses(log_of, hi[pair], lo[pair], len(logs), sample)
+        labels = texts.labels(name, *_label_sets(log_of, label_column[pair]))
+        sides.append((counts.tolist(), texts.addresses(*addresses), labels))
+    (source_counts, source_ips, source_labels), (dest_counts, dest_ips, dest_labels) = sides
+    for row, source_label, dest_label, source, dest, sources, dests in zip(
+        group_of[logs].tolist(), source_labels, dest_labels, source_ips, dest_ips, source_counts, dest_counts,
+        strict=True,
+    ):  # fmt: skip
+        listed = f',"source_ips":{source},"dest_ips":{dest},"num_source_ips":{sources},"num_dest_ips":{dests}'
+        groups.samples[row] = (source_label, dest_label, listed.encode())
 
 
-def _addresses(group_of: I64, row: I64, hi: U64, lo: U64, size: int, sample: int) -> tuple[I64, tuple[I64, I64]]:
-    """Distinct addresses of each group, and which rows show the lowest of them."""
-    hi, lo = hi[row], lo[row]
-    distinct = group(hash_columns(hi, lo, group_of)).firsts
-    order = distinct[np.lexsort((lo[distinct], hi[distinct], group_of[distinct]))]
-    of = group_of[order]
+def _label_sets(log_of: I64, values: I32) -> tuple[list[int], list[int]]:
+    """Distinct label sets, log by log, and where each log's begin; one more for the end."""
+    packed = np.unique((log_of << 32) | values)
+    starts, _ = runs(packed >> 32)
+    return (packed & 0xFFFF_FFFF).tolist(), [*starts.tolist(), len(packed)]
+
+
+def _addresses(log_of: I64, hi: U64, lo: U64, size: int, sample: int) -> tuple[I64, tuple[U64, U64, I64]]:
+    """How many distinct addresses each log has, and the lowest of them: halves, and where each log's begin."""
+    order = np.lexsort((lo, hi, log_of))
+    of, hi, lo = log_of[order], hi[order], lo[order]
+    new = np.ones(len(of), bool)
+    new[1:] = (of[1:] != of[:-1]) | (hi[1:] != hi[:-1]) | (lo[1:] != lo[:-1])
+    of, hi, lo = of[new], hi[new], lo[new]
     starts, run = runs(of)
-    rank = np.arange(len(of)) - starts[run]
-    kept = rank < sample
+    kept = np.arange(len(of)) - starts[run] < sample
     offsets = np.concatenate(([0], np.cumsum(np.bincount(of[kept], minlength=size))))
-    return np.bincount(of, minlength=size), (row[order[kept]], offsets)
+    return np.bincount(of, minlength=size), (hi[kept], lo[kept], offsets)

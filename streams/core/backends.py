@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tierflow.inventory.address_table import FOREVER
 from tierflow.schemas.record import V4_MAPPED, address_columns, address_halves
 
 if TYPE_CHECKING:
@@ -31,15 +32,18 @@ Backend = tuple[int, int, int]
 class Backends:
     """Backends of Services in one snapshot, asked only for addresses that nothing else explains."""
 
-    __slots__ = ("_selected", "_snapshot")
+    __slots__ = ("_by_namespace", "_edges", "_selected", "_snapshot")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._by_namespace: dict[str, list[EndpointVersion]] | None = None
+        self._edges: dict[int, U64] = {}
         self._selected: dict[int, list[EndpointVersion]] = {}
 
     def resolve(
-        self, rows: NDArray[np.intp], service: I32, times_ns: U64, hi: U64, lo: U64, port: NDArray[np.uint16]
-    ) -> None:
+        self, rows: NDArray[np.intp], service: I32, times_ns: U64, hi: U64, lo: U64, port: NDArray[np.uint16],
+        from_ns: U64, to_ns: U64,
+    ) -> None:  # fmt: skip
         """Put a backend's address and port into ``hi``, ``lo`` and ``port`` at ``rows``, where there is just one name.
 
         Args:
@@ -49,16 +53,41 @@ class Backends:
             hi: upper address half by row, changed in place.
             lo: lower half, likewise.
             port: likewise.
+            from_ns: since when the row says the same; moved to where the answer changed before its time.
+            to_ns: until when; moved to where it changes next.
         """
         # kube-proxy never translates from one address family to the other.
         v4 = (hi[rows] == 0) & (lo[rows] >> np.uint64(32) == np.uint64(V4_MAPPED >> 32))
-        asked = np.stack((service[rows].astype(np.int64), times_ns[rows].view(np.int64), v4.astype(np.int64)), axis=1)
-        found, inverse = np.unique(asked, axis=0, return_inverse=True)
-        for number, (index, time_ns, of_v4) in enumerate(found.tolist()):
-            backend = self._backend(index, time_ns, v4=bool(of_v4))
-            if backend is not None:
-                at = rows[inverse == number]
-                hi[at], lo[at], port[at] = backend
+        kinds, kind = np.unique(service[rows].astype(np.int64) * 2 + v4, return_inverse=True)
+        for number, each in enumerate(kinds.tolist()):
+            waiting = rows[kind == number]
+            while len(waiting):
+                first_ns = int(times_ns[waiting[0]])
+                backend = self._backend(each >> 1, first_ns, v4=bool(each & 1))
+                since, until = self._span(each >> 1, first_ns)
+                covered = (times_ns[waiting] >= since) & (times_ns[waiting] < until)
+                at, waiting = waiting[covered], waiting[~covered]
+                from_ns[at], to_ns[at] = np.maximum(from_ns[at], since), np.minimum(to_ns[at], until)
+                if backend is not None:
+                    hi[at], lo[at], port[at] = backend
+
+    def _span(self, index: int, time_ns: int) -> tuple[np.uint64, np.uint64]:
+        """From when to when a Service's backends were what they were at a time, and each address held by the same."""
+        service = self._snapshot.services[index]
+        slices = self._snapshot.slices.get((service.namespace, service.name), ())
+        edges = self._edges.get(index)
+        if edges is None:
+            versions = slices or self._pods_of(index)
+            times = {time for each in versions for time in (each.valid_from_ns, each.valid_to_ns) if time}
+            edges = self._edges[index] = np.array(sorted(times | {0, FOREVER}), np.uint64)
+        at = int(np.searchsorted(edges, np.uint64(time_ns), side="right"))
+        since, until = edges[at - 1], edges[at]
+        if slices:
+            addresses = sorted({address for each in slices for address in each.backends})
+            hi, lo = address_columns(addresses)
+            begin, end = self._snapshot.spans(hi, lo, np.full(len(addresses), time_ns, np.int64))
+            since, until = max(since, begin.max(initial=0)), min(until, end.min(initial=np.uint64(FOREVER)))
+        return since, until
 
     def _backend(self, index: int, time_ns: int, *, v4: bool) -> Backend | None:
         service = self._snapshot.services[index]
@@ -68,7 +97,7 @@ class Backends:
             latest = {each.key: each for each in slices if each.valid_from_ns <= time_ns}
             alive = [each for each in latest.values() if each.valid_to_ns is None or time_ns < each.valid_to_ns]
             return self._of_slices(service, alive, time_ns, v4=v4)
-        pods = self._pods(index, service, time_ns)
+        pods = _alive(self._pods_of(index), time_ns)
         if len({each.name_aggr for each in pods}) != 1:
             return None
         first = min(pods, key=lambda each: each.key)
@@ -102,27 +131,32 @@ class Backends:
         first = min(held, key=lambda address: held[address].key)
         return (*address_halves(first), ports[first])
 
-    def _pods(self, index: int, service: ServicePort, time_ns: int) -> list[EndpointVersion]:
-        """The pods that the selector named at a time."""
-        candidates = self._selected.get(index)
-        if candidates is None:
-            candidates = self._selected[index] = self._selectable(service)
-        latest = {each.key: each for each in candidates if each.valid_from_ns <= time_ns}
-        return [each for each in latest.values() if each.valid_to_ns is None or time_ns < each.valid_to_ns]
+    def _pods_of(self, index: int) -> list[EndpointVersion]:
+        """The pods that a Service selects or selected, oldest first."""
+        known = self._selected.get(index)
+        if known is None:
+            known = self._selected[index] = self._selectable(self._snapshot.services[index])
+        return known
 
     def _selectable(self, service: ServicePort) -> list[EndpointVersion]:
         if not service.selector:
             return []
-        wanted = service.selector
-        by_age = sorted(self._snapshot.endpoints, key=lambda each: each.valid_from_ns)
+        if self._by_namespace is None:
+            self._by_namespace = {}
+            for version in sorted(self._snapshot.endpoints, key=lambda each: each.valid_from_ns):
+                if version.kind == "wep" and version.endpoint.addresses:
+                    self._by_namespace.setdefault(version.namespace, []).append(version)
         return [
             each
-            for each in by_age
-            if each.kind == "wep"
-            and each.namespace == service.namespace
-            and each.endpoint.addresses
-            and all(each.endpoint.labels.get(key) == value for key, value in wanted)
+            for each in self._by_namespace.get(service.namespace, ())
+            if all(each.endpoint.labels.get(key) == value for key, value in service.selector)
         ]
+
+
+def _alive(candidates: list[EndpointVersion], time_ns: int) -> list[EndpointVersion]:
+    # A later version of the same object replaces the one before, ended or not.
+    latest = {each.key: each for each in candidates if each.valid_from_ns <= time_ns}
+    return [each for each in latest.values() if each.valid_to_ns is None or time_ns < each.valid_to_ns]
 
 
 def _target_port(service: ServicePort, backend: EndpointVersion) -> int | None:

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    I64 = NDArray[np.int64]
 
 _ODD: Final = tuple(
     np.uint64(each)
@@ -76,6 +80,31 @@ def group(hashes: NDArray[np.uint64]) -> Groups:
     inverse = np.empty(len(hashes), np.int64)
     inverse[order] = rows
     return Groups(order, starts, inverse)
+
+
+def distinct_rows(hashes: NDArray[np.uint64], columns: Sequence[NDArray[np.generic]]) -> tuple[I64, I64]:
+    """One position of each distinct row, and the number of each row among them; exact whatever the hashes.
+
+    Args:
+        hashes: of the rows; equal rows have equal hashes.
+        columns: what makes rows equal; at least one.
+    """
+    order = np.argsort(hashes, kind="stable")
+    differs = _differs(columns, order)
+    if (differs & (hashes[order[1:]] == hashes[order[:-1]])).any():
+        order = np.lexsort(tuple(columns))
+        differs = _differs(columns, order)
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(np.concatenate(([False], differs)))
+    return order[np.flatnonzero(np.concatenate(([True], differs)))], numbers
+
+
+def _differs(columns: Sequence[NDArray[np.generic]], order: I64) -> NDArray[np.bool_]:
+    differs = np.zeros(max(0, len(order) - 1), bool)
+    for column in columns:
+        sorted_column = column[order]
+        differs |= sorted_column[1:] != sorted_column[:-1]
+    return differs
 
 
 def runs(values: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

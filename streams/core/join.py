@@ -1,6 +1,6 @@
-"""Join and judge reduced rows: who stood at each end, which Service was meant, what the policies say.
+"""Join and judge address pairs: which network set stood at an end that was no endpoint, what the policies say.
 
-Works on rows, not records: a row lies inside one inventory epoch, so one time stands for all of its records.
+Works on pairs, not records: a pair's span holds no change of hands, so one time stands for all of its records.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tierflow.streams.core.backends import Backends
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -21,8 +19,10 @@ if TYPE_CHECKING:
     from tierflow.inventory.snapshot import Snapshot
     from tierflow.policy.compile import PolicySet
     from tierflow.policy.model import Resources
+    from tierflow.streams.core.flows import Pairs
 
     U64 = NDArray[np.uint64]
+    I64 = NDArray[np.int64]
     I32 = NDArray[np.int32]
     U8 = NDArray[np.uint8]
 
@@ -40,16 +40,10 @@ class Joined:
     """Columns of joined rows, all of one length.
 
     Attributes:
-        dst_hi: upper half of the real destination, after translation.
-        dst_lo: lower half.
-        dst_port: its port; type and code for ICMP.
-        src: endpoint version id, -1 none.
-        dst: endpoint version id, -1 none.
         src_set: network set index, -1 none or an endpoint.
         dst_set: network set index, -1 none or an endpoint.
         src_private: whether an address that is nothing else counts as private.
         dst_private: likewise.
-        service: index of the Service port that was addressed, the first that is shown in the same way; -1 none.
         policy: index of the policy version in force.
         egress_action: 0 not judged, 1 allow, 2 deny.
         ingress_action: likewise.
@@ -57,16 +51,10 @@ class Joined:
         ingress_trace: likewise.
     """
 
-    dst_hi: U64
-    dst_lo: U64
-    dst_port: NDArray[np.uint16]
-    src: I32
-    dst: I32
     src_set: I32
     dst_set: I32
     src_private: NDArray[np.bool_]
     dst_private: NDArray[np.bool_]
-    service: I32
     policy: I32
     egress_action: U8
     ingress_action: U8
@@ -77,20 +65,13 @@ class Joined:
 class Judges:
     """Compiled policy sets by policy version, and the class of each endpoint version under each."""
 
-    __slots__ = ("_backends", "_classes", "_compile", "_generation", "_sets")
+    __slots__ = ("_classes", "_compile", "_generation", "_sets")
 
     def __init__(self, compiler: Compiler) -> None:
         self._compile = compiler
         self._sets: dict[int, tuple[Resources, PolicySet]] = {}
         self._classes: dict[int, I32] = {}
         self._generation = -1
-        self._backends: tuple[Snapshot, Backends] | None = None
-
-    def backends(self, snapshot: Snapshot) -> Backends:
-        """The Services' backends in a snapshot."""
-        if self._backends is None or self._backends[0] is not snapshot:
-            self._backends = (snapshot, Backends(snapshot))
-        return self._backends[1]
 
     def policy_set(self, resources: Resources) -> PolicySet:
         """The compiled set of a policy version; versions no longer used are dropped by :meth:`keep`."""
@@ -127,29 +108,16 @@ class Judges:
         return np.where(known, table[np.maximum(ids, 0)], np.int32(-1)).astype(np.int32)
 
 
-def join(rows: NDArray[np.void], snapshot: Snapshot, judges: Judges) -> Joined:
-    """Join and judge rows of dtype :data:`~tierflow.streams.core.reduce.ROW`."""
+def join(pairs: Pairs, rows: I64, snapshot: Snapshot, judges: Judges) -> Joined:
+    """Join and judge located pairs."""
     count = len(rows)
-    translated = (rows["nat_dst_lo"] | rows["nat_dst_hi"]) != 0
-    src_hi, src_lo = np.ascontiguousarray(rows["src_hi"]), np.ascontiguousarray(rows["src_lo"])
-    named_hi, named_lo = np.ascontiguousarray(rows["dst_hi"]), np.ascontiguousarray(rows["dst_lo"])
-    dst_hi = np.where(translated, rows["nat_dst_hi"], named_hi)
-    dst_lo = np.where(translated, rows["nat_dst_lo"], named_lo)
-    named_port = np.ascontiguousarray(rows["dst_port"])
-    dst_port = np.where(translated & (rows["nat_dst_port"] != 0), rows["nat_dst_port"], named_port)
-    proto = np.ascontiguousarray(rows["proto"])
-    times = np.ascontiguousarray(rows["at_ns"])
-    listening = snapshot.service(named_hi, named_lo, named_port, proto, times)
-
-    src = snapshot.lookup(src_hi, src_lo, times)
-    dst = snapshot.lookup(dst_hi, dst_lo, times)
-    unexplained = np.flatnonzero((listening >= 0) & (dst < 0) & ~translated)
-    if len(unexplained):
-        judges.backends(snapshot).resolve(unexplained, listening, times, dst_hi, dst_lo, dst_port)
-        dst[unexplained] = snapshot.lookup(dst_hi[unexplained], dst_lo[unexplained], times[unexplained])
+    src, dst = pairs.src[rows], pairs.dst[rows]
+    src_hi, src_lo, dst_hi, dst_lo = pairs.src_hi[rows], pairs.src_lo[rows], pairs.end_hi[rows], pairs.end_lo[rows]
+    times = pairs.seen_ns[rows]
     src_set, src_private = _elsewhere(snapshot, src_hi, src_lo, times, src, dst)
     dst_set, dst_private = _elsewhere(snapshot, dst_hi, dst_lo, times, dst, src)
     policy = snapshot.policy_version(times)
+    proto, src_port, dst_port = pairs.proto(rows), pairs.src_port(rows), pairs.end_port[rows]
 
     actions = np.zeros((2, count), np.uint8)
     traces = np.full((2, count), -1, np.int32)
@@ -162,15 +130,13 @@ def join(rows: NDArray[np.void], snapshot: Snapshot, judges: Judges) -> Joined:
             policy_set.sides(judges.classes(snapshot, resources, src[at]), src_hi[at], src_lo[at]),
             policy_set.sides(judges.classes(snapshot, resources, dst[at]), dst_hi[at], dst_lo[at]),
             proto[at],
-            np.ascontiguousarray(rows["src_port"][at]),
+            src_port[at],
             dst_port[at],
         )
         actions[0, at], actions[1, at] = judgement.egress_action, judgement.ingress_action
         traces[0, at], traces[1, at] = judgement.egress_trace, judgement.ingress_trace
-    service = snapshot.as_shown(listening)
     return Joined(
-        dst_hi, dst_lo, dst_port, src, dst, src_set, dst_set, src_private, dst_private, service, policy,
-        actions[0], actions[1], traces[0], traces[1],
+        src_set, dst_set, src_private, dst_private, policy, actions[0], actions[1], traces[0], traces[1]
     )  # fmt: skip
 
 
@@ -188,19 +154,3 @@ def _elsewhere(
         sets[at] = snapshot.network_set(hi[at], lo[at], times[at], namespaces)
         private[at] = snapshot.private(hi[at], lo[at], times[at])
     return sets, private
-
-
-def epoch_starts(boundaries_ns: U64, times_ns: U64) -> U64:
-    """Start of the inventory epoch of each time; one element when all lie in the same.
-
-    Args:
-        boundaries_ns: sorted times at which an address changed hands or policies changed.
-        times_ns: uint64[n], n > 0.
-    """
-    low, high = times_ns.min(), times_ns.max()
-    first, last = np.searchsorted(boundaries_ns, (low, high), side="right").tolist()
-    before = boundaries_ns[first - 1] if first else np.uint64(0)
-    if first == last:
-        return np.array([before], np.uint64)
-    starts = np.concatenate(([before], boundaries_ns[first:last])).astype(np.uint64)
-    return starts[np.searchsorted(boundaries_ns[first:last], times_ns, side="right")]

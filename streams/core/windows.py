@@ -12,10 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from tierflow.schemas.clock import NS_PER_S
-from tierflow.streams.core.reduce import Reduced, merge
+from tierflow.streams.core.flows import Flows
+from tierflow.streams.core.losses import Loss
+from tierflow.streams.core.sums import Sums
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tierflow.schemas.wire import BatchHeader
+    from tierflow.streams.core.groups import Groups
 
 BOOTS_KEPT: Final = 4
 """Collector runs of a node whose batches are still told from duplicates."""
@@ -34,13 +39,13 @@ class WindowSettings:
         width_s: width of a window, whole seconds.
         lateness_s: how long after its end a window waits for late records.
         idle_s: a node silent for this long has its windows closed.
-        compact_rows: rows of a window at which they are merged, which bounds memory.
+        connections: of one node's window at most; with more it is written in parts, which bounds memory.
     """
 
     width_s: int = 300
     lateness_s: int = 10
     idle_s: int = 60
-    compact_rows: int = 131_072
+    connections: int = 262_144
 
     @property
     def width_ns(self) -> int:
@@ -51,22 +56,6 @@ class WindowSettings:
     def lateness_ns(self) -> int:
         """Lateness in nanoseconds."""
         return self.lateness_s * NS_PER_S
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Something that is known to be missing; ``key`` makes the document's id."""
-
-    cluster: str
-    node: str
-    reason: str
-    start_ns: int
-    end_ns: int
-    key: str
-    batches: int | None
-    records: int | None
-    packets: int | None
-    bytes: int | None
 
 
 @dataclass(slots=True)
@@ -94,30 +83,24 @@ class Window:
 
     Attributes:
         offsets: offsets of the batches that fed it.
+        sums: what its records add up to since its last part was written.
+        parts: how many of its parts are written already.
         written: True when its documents are in the topic already: a batch acknowledged long ago fed it.
     """
 
     offsets: list[int] = field(default_factory=list)
-    parts: list[Reduced] = field(default_factory=list)
-    rows: int = 0
-    merged_rows: int = 0
+    sums: Sums = field(default_factory=Sums)
+    parts: int = 0
     written: bool = False
-
-    def add(self, part: Reduced, compact_rows: int) -> None:
-        """Take in reduced records, merging what is there when it has grown too much."""
-        self.parts.append(part)
-        self.rows += len(part.tuples)
-        if self.rows > max(compact_rows, 2 * self.merged_rows):
-            merged = merge(self.parts)
-            self.parts = [merged]
-            self.rows = self.merged_rows = len(merged.tuples)
 
 
 @dataclass(slots=True)
 class Node:
-    """What is known of one node."""
+    """What is known of one node; ``flows`` are what its windows' sums refer to, ``groups`` what the flows do."""
 
     cluster: str
+    flows: Flows
+    groups: Groups | None = None
     watermark_ns: int = 0
     closed_below: int = 0
     last_timestamp_ms: int = 0
@@ -134,22 +117,34 @@ class Closed:
     node: str
     cluster: str
     index: int
-    parts: list[Reduced]
     offsets: list[int]
-    written: bool
 
 
 @dataclass(slots=True)
 class Partition:
-    """State of one partition of raw batches; made anew whenever the partition is read from an earlier offset."""
+    """State of one partition of raw batches; made anew whenever the partition is read from an earlier offset.
+
+    Attributes:
+        settings: how windows are cut.
+        seed: for the hashing of nodes' flows.
+        nodes: by name.
+        losses: found and not yet taken.
+        position: offset to be read next.
+        pending: offsets that are not settled, in their order.
+        feeding: by offset, how many unwritten windows it feeds.
+        closing: whether :meth:`take_closed` may have something to give.
+        idle_from_ms: no node is idle before this time, so that not every batch has to look at all nodes.
+    """
 
     settings: WindowSettings
+    seed: bytes = b""
     nodes: dict[str, Node] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     position: int | None = None
     pending: deque[int] = field(default_factory=deque)
     feeding: dict[int, int] = field(default_factory=dict)
-    idle_closed: int = 0
+    closing: bool = False
+    idle_from_ms: int = 0
 
     def admit(self, header: BatchHeader, offset: int, timestamp_ms: int) -> int | None:
         """Take note of a batch.
@@ -162,8 +157,9 @@ class Partition:
         self.close_idle(timestamp_ms)
         node = self.nodes.get(header.node)
         if node is None:
-            node = self.nodes[header.node] = Node(header.cluster)
+            node = self.nodes[header.node] = Node(header.cluster, Flows(self.seed))
         node.last_timestamp_ms = max(node.last_timestamp_ms, timestamp_ms)
+        self.idle_from_ms = min(self.idle_from_ms, timestamp_ms + self.settings.idle_s * 1000)
         if not self._fresh(node, header):
             return None
         if header.lost_records or header.lost_packets or header.lost_bytes:
@@ -178,7 +174,9 @@ class Partition:
         node.watermark_ns = max(node.watermark_ns, header.watermark_ns)
         node.interval_end_ns = max(node.interval_end_ns, header.interval_end_ns)
         passed = max(0, node.watermark_ns - self.settings.lateness_ns)
-        node.closed_below = max(node.closed_below, passed // self.settings.width_ns)
+        if passed // self.settings.width_ns > node.closed_below:
+            node.closed_below = passed // self.settings.width_ns
+            self.closing = True
         self._settle_gaps(header.node, node, passed)
         return open_from
 
@@ -199,12 +197,16 @@ class Partition:
 
     def close_idle(self, timestamp_ms: int) -> None:
         """Close the windows of nodes that have been silent at ``timestamp_ms`` for the idle time."""
+        if timestamp_ms < self.idle_from_ms:
+            return
+        heard = [node.last_timestamp_ms for node in self.nodes.values() if node.windows]
+        self.idle_from_ms = min(heard, default=timestamp_ms) + self.settings.idle_s * 1000
         for node in self.nodes.values():
             if self._idle(node, timestamp_ms):
                 last = max(node.windows)
                 if last >= node.closed_below:
                     node.closed_below = last + 1
-                    self.idle_closed += 1
+                    self.closing = True
 
     def holds_idle(self, timestamp_ms: int) -> bool:
         """Whether :meth:`close_idle` would close a window."""
@@ -213,14 +215,15 @@ class Partition:
     def _idle(self, node: Node, timestamp_ms: int) -> bool:
         return bool(node.windows) and timestamp_ms - node.last_timestamp_ms >= self.settings.idle_s * 1000
 
-    def take_closed(self) -> list[Closed]:
-        """Remove and return all closed windows, in order of node and window."""
-        closed = []
+    def take_closed(self) -> Iterator[tuple[Node, Window, Closed]]:
+        """Remove and give closed windows one by one, in order of node and window."""
+        if not self.closing:
+            return
         for name, node in self.nodes.items():
             for index in sorted(each for each in node.windows if each < node.closed_below):
                 window = node.windows.pop(index)
-                closed.append(Closed(name, node.cluster, index, window.parts, window.offsets, window.written))
-        return closed
+                yield node, window, Closed(name, node.cluster, index, window.offsets)
+        self.closing = False
 
     def take_losses(self) -> list[Loss]:
         """Remove and return the losses found."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierflow.inventory.address_numbers import AddressNumbers
 from tierflow.inventory.address_ranges import WIDER_PRIVATE, NetworkSetTable, PrivateRanges
-from tierflow.inventory.address_table import AddressTable, segments_of
+from tierflow.inventory.address_table import FOREVER, AddressTable, segments_of
 from tierflow.schemas.record import address_halves
 
 HALVES = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)) | st.tuples(
@@ -149,3 +149,26 @@ def test_upstream_counts_only_rfc_1918_as_private_and_the_option_counts_more() -
     asked = halves("10.1.2.3", "172.31.0.1", "192.168.1.1", "127.0.0.1", "100.64.0.1", "fd00::1", "8.8.8.8", "::1")
     assert PrivateRanges().contains(*asked).tolist() == [True, True, True, False, False, False, False, False]
     assert PrivateRanges(WIDER_PRIVATE).contains(*asked).tolist() == [True] * 6 + [False, True]
+
+
+@settings(deadline=None)
+@given(st.dictionaries(HALVES, HOLDERS, min_size=1, max_size=8))
+def test_within_its_span_a_look_up_says_the_same_and_each_end_of_it_is_a_change(held) -> None:
+    segments, number = {}, 0
+    for address, holders in held.items():
+        segments[address] = segments_of((begin, end, key, number + i) for i, (begin, end, key) in enumerate(holders))
+        number += len(holders)
+    columns = np.array(list(segments), np.uint64)
+    table = AddressTable.of(columns[:, 0].copy(), columns[:, 1].copy(), list(segments.values()))
+    for hi, lo in [*segments, (1, 1)]:
+        times = np.arange(0, 52, dtype=np.int64)
+        query = np.full(len(times), hi, np.uint64), np.full(len(times), lo, np.uint64)
+        ids, _ = table.lookup(*query, times)
+        begin, end, known = table.spans(*query, times)
+        assert known.tolist() == [(hi, lo) in segments] * len(times)
+        edges = {edge for segment in segments.get((hi, lo), ()) for edge in segment[:2]}
+        for at, first, after in zip(times.tolist(), begin.tolist(), end.tolist(), strict=True):
+            assert first <= at < after
+            assert len(set(ids[first:after].tolist())) == 1
+            assert first in edges | {0}
+            assert after in edges | {FOREVER}

@@ -15,8 +15,10 @@ from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.inventory import Heartbeat, ObjectVersion
 from tierflow.schemas.record import RECORD, Reporter, address_halves
 from tierflow.schemas.wire import BatchHeader, Source, encode_batch
-from tierflow.streams.core.aggregate import Levels
-from tierflow.streams.core.stage import Message, Outcome, Stage, StageSettings, encode_loss
+from tierflow.streams.core.groups import Levels
+from tierflow.streams.core.losses import encode_loss
+from tierflow.streams.core.messages import Message, Outcome
+from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.core.windows import WindowSettings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from tests.streams.scene import CLUSTER_IP, START_NS, Run, inventory, message, pod, record
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.inventory import ENDPOINT, ENDPOINT_SLICE, SERVICE, ObjectVersion
-from tierflow.streams.core.aggregate import Levels
+from tierflow.streams.core.groups import Levels
 
 BEGIN_NS = START_NS - 3600 * NS_PER_S
 

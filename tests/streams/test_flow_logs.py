@@ -11,7 +11,7 @@ from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.fields import json_schema
 from tierflow.schemas.inventory import ENDPOINT, ObjectVersion
 from tierflow.schemas.record import Mark, Reporter
-from tierflow.streams.core.aggregate import Levels
+from tierflow.streams.core.groups import Levels
 
 
 def closed(*records, levels: Levels | None = None, history=None) -> Run:

@@ -212,7 +212,7 @@ def test_a_window_that_is_merged_early_says_the_same(rows: int) -> None:
     from tests.streams.scene import WINDOW
 
     def run(limit: int) -> Run:
-        made = Run(window=replace(WINDOW, compact_rows=limit))
+        made = Run(window=replace(WINDOW, connections=limit))
         for number in range(14):
             made.feed(
                 message(

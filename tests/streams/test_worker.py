@@ -50,7 +50,7 @@ async def test_a_worker_reads_writes_shows_its_metrics_and_stops_in_time(broker:
     port = free_port()
     try:
         await rig.set_up()
-        worker = rig.start_worker("--metrics-port", str(port))
+        worker = rig.start_worker("--window-connections", "64", "--metrics-port", str(port))
         assert (await asyncio.to_thread(fetch, port, "/readyz"))[0] in (0, 503)
         workload = rig.workload
         sequences = [0] * workload.size.nodes

@@ -39,10 +39,10 @@ from tierflow.schemas.errors import ConfigurationError
 )
 @setting("--buffer-mib", type=click.IntRange(8, 4096), default=32, help="Raw batches held in memory at most.")
 @setting(
-    "--compact-rows",
-    type=click.IntRange(1024),
-    default=131_072,
-    help="Connections of a window that are merged at once.",
+    "--window-connections",
+    type=click.IntRange(1),
+    default=262_144,
+    help="Connections of one node's window; with more it is written in parts.",
 )
 @setting("--group", default="tierflow-stream", help="Consumer group; workers of one group share the work.")
 @setting("--topic-prefix", default="", help="Put before each topic's name.")
@@ -65,7 +65,7 @@ def command(
     sample_addresses: int,
     inventory_wait_s: float,
     buffer_mib: int,
-    compact_rows: int,
+    window_connections: int,
     group: str,
     topic_prefix: str,
     partitions: int | None,
@@ -75,7 +75,7 @@ def command(
 ) -> None:
     """Turn raw records into flow logs and policy counters."""
     from tierflow.streams.app import StreamSettings, run
-    from tierflow.streams.core.aggregate import Levels
+    from tierflow.streams.core.groups import Levels
     from tierflow.streams.core.stage import StageSettings
     from tierflow.streams.core.windows import WindowSettings
     from tierflow.streams.worker import WorkerSettings
@@ -84,7 +84,7 @@ def command(
         kafka=kafka,
         data_dir=data_dir or state_folder() / "stream",
         stage=StageSettings(
-            WindowSettings(window_s, lateness_s, idle_s, compact_rows),
+            WindowSettings(window_s, lateness_s, idle_s, window_connections),
             Levels(aggregation_allowed, aggregation_denied),
             sample_addresses,
         ),
