@@ -224,7 +224,8 @@ class Api:
         try:
             last: int | None = -1
             quiet = 0
-            while not await request.is_disconnected():
+            cookie = request.cookies.get(COOKIE)
+            while self._sessions.admits(cookie) and not await request.is_disconnected():
                 newest = await self._newest()
                 quiet += 1
                 if newest != last:

@@ -214,6 +214,9 @@ def test_no_more_pages_follow_live_than_are_allowed(scene: Scene) -> None:
             assert next(lines) == f"data: {scene.store.newest_s()}"
             second = client.get("/api/v1/live")
             assert (second.status_code, second.json()["detail"]) == (503, "Too many pages are open; close one.")
+            # With the session ends what follows it.
+            client.delete("/api/v1/session", headers={"x-tierflow-csrf": "1"})
+            assert not [line for line in lines if line.startswith("event")]
 
 
 def test_what_went_missing_is_told_by_node_and_reason(client: httpx.Client, scene: Scene) -> None:

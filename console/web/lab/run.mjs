@@ -234,6 +234,25 @@ await step("keyboard-only", async () => {
   await page.keyboard.press("+");
   must(ofAddress("z_name") !== null, "plus doesn't zoom");
 });
+await step("transitions-keep-identity", async () => {
+  // How many shapes one and the same arc takes on the way into a zoom.
+  const shapes = async (reducedMotion) => {
+    await page.emulateMedia({ reducedMotion });
+    await page.goto(`${origin}/flows?namespace=storefront`);
+    await page.waitForSelector('.rings [data-key="acme"]');
+    return page.evaluate(async () => {
+      const arc = document.querySelector('.rings [data-key="acme"]');
+      const seen = new Set([arc.getAttribute("d")]);
+      document.querySelector('[aria-label="Zoom in on the selection"]').click();
+      for (const began = performance.now(); performance.now() - began < 700; seen.add(arc.getAttribute("d"))) await new Promise(requestAnimationFrame);
+      return arc.isConnected ? seen.size : 0;
+    });
+  };
+  const [moving, still] = [await shapes("no-preference"), await shapes("reduce")];
+  must(moving > 3, `an arc takes ${moving} shapes on its way`);
+  must(still === 2, `with less motion asked for, an arc takes ${still} shapes`);
+  return { moving, still };
+});
 await step("status-with-the-rogue", async () => {
   await page.goto(`${origin}/flows?mode=status`);
   await page.waitForSelector('.chords .chord[data-key*=":rogue-"]');

@@ -15,7 +15,7 @@ const flow = (name: string, status: Status, port = 80): Flow => ({
   source: { namespace: "shop", name, type: "wep" }, dest: { namespace: "db", name: "store", type: "wep" },
   proto: "tcp", dest_port: port, service: null, status, connections: 4, packets: 8, bytes: 100,
 });
-const looks = { chord: () => "#123456", line: () => "#123456", dash: (): string | undefined => undefined, namespace: () => "#222222", name: () => "#333333" };
+const looks = { chord: () => "#123456", line: () => "#123456", dash: (): string | undefined => undefined, namespace: () => "#222222", name: () => "#333333", aside: () => false };
 const shape = frame(800, 600, true);
 
 function drawn(node: preact.ComponentChildren): HTMLElement {

@@ -22,6 +22,8 @@ export interface Looks {
   readonly dash: (chord: Chord) => string | undefined;
   readonly namespace: (segment: Segment) => string;
   readonly name: (segment: Segment) => string;
+  /** Whether a segment steps back, as it isn't zoomed into. */
+  readonly aside: (segment: Segment) => boolean;
 }
 
 /** Above this many chords they are gathered into common paths. */
@@ -139,19 +141,19 @@ export function flowRing(rings: Rings, { flow, chord }: Frame): readonly VNode[]
 
 export function segmentRings(rings: Rings, looks: Looks, { outer, name, flow }: Frame): readonly VNode[] {
   return [
-    ...segmentRing(rings.names, "name", looks.name, flow, name),
-    ...segmentRing(rings.namespaces, "namespace", looks.namespace, name, outer),
+    ...segmentRing(rings.names, "name", looks, flow, name),
+    ...segmentRing(rings.namespaces, "namespace", looks, name, outer),
   ];
 }
 
-function segmentRing(segments: readonly Segment[], level: "namespace" | "name", fill: (segment: Segment) => string, inner: number, outer: number): readonly VNode[] {
+function segmentRing(segments: readonly Segment[], level: "namespace" | "name", looks: Looks, inner: number, outer: number): readonly VNode[] {
   if (segments.length > MOST_SHAPES) {
     const parts = new Map<string, string[]>();
-    for (const each of segments) add(parts, fill(each), band(each, inner, outer));
+    for (const each of segments) add(parts, looks[level](each), band(each, inner, outer));
     return [...parts].map(([colour, paths]) => <path key={`${level}${colour}`} class="arc many" data-level={level} d={paths.join("")} fill={colour} />);
   }
   return segments.map((each) => (
-    <path key={`${level}${each.key}`} class="arc" data-level={level} data-key={each.key} d={band(each, inner, outer)} fill={fill(each)} />
+    <path key={`${level}${each.key}`} class={`arc ${looks.aside(each) ? "aside" : ""}`} data-level={level} data-key={each.key} d={band(each, inner, outer)} fill={looks[level](each)} />
   ));
 }
 

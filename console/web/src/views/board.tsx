@@ -51,7 +51,7 @@ export function BoardView({ going }: { going: Going }): VNode {
         <span class="spring" />
         <FollowPick followed={followed} going={going} range={range} />
         <label class="rates">Rates over <RangeSelect from={filter.from} to={filter.to} onFrom={(from) => going.filter({ ...filter, from, to: 0 })} /></label>
-        <EyeMenu shown={shown} onShown={(next) => going.choose({ show: next.join(",") })} />
+        {list ? null : <EyeMenu shown={shown} onShown={(next) => going.choose({ show: next.join(",") })} />}
         <div class="group" role="group" aria-label="Layout">
           <button class="tool" aria-label="Columns" title="Columns" aria-pressed={!list} onClick={() => going.choose({ layout: "" })}>{icon("columns")}</button>
           <button class="tool" aria-label="List" title="List" aria-pressed={list} onClick={() => going.choose({ layout: "list" })}>{icon("list")}</button>

@@ -10,9 +10,9 @@ import { kindOf, total } from "./tile";
 const HEADS = ["Tier", "Policy", "Namespace", "Kind", "Endpoints", "Connections/s", "Allowed pkt/s", "Denied pkt/s", "Passed pkt/s"];
 
 export function BoardList({ data, fits, going }: { data: BoardAnswer; fits: (tile: Tile) => boolean; going: Going }): VNode {
-  const number = (pair: PairOfRates): VNode => <td class={`number ${total(pair) === 0 ? "zero" : ""}`}>{rate(total(pair))}</td>;
+  const number = (pair: PairOfRates, tone = ""): VNode => <td class={`number ${total(pair) === 0 ? "zero" : tone}`}>{rate(total(pair))}</td>;
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Policies as a list">
+    <div class="scroll boardlist" tabIndex={0} role="region" aria-label="Policies as a list">
       <table class="list">
         <thead><tr>{HEADS.map((each, index) => <th scope="col" key={each} class={index > 3 ? "number" : ""}>{each}</th>)}</tr></thead>
         <tbody>
@@ -23,7 +23,7 @@ export function BoardList({ data, fits, going }: { data: BoardAnswer; fits: (til
               <td>{tile.namespace ?? "global"}</td>
               <td><span class="kind">{icon(kindOf(tile)[0], 15)}</span> {tile.kind}</td>
               <td class="number">{tile.endpoints === 0 ? "⚠ 0" : (tile.endpoints ?? "n/a")}</td>
-              {number(tile.rates.connections)}{number(tile.rates.allowed.packets)}{number(tile.rates.denied.packets)}{number(tile.rates.passed.packets)}
+              {number(tile.rates.connections)}{number(tile.rates.allowed.packets)}{number(tile.rates.denied.packets, "bad")}{number(tile.rates.passed.packets)}
             </tr>
           )))}
         </tbody>

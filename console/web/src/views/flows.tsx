@@ -41,7 +41,7 @@ export function FlowsView({ going }: { going: Going }): VNode {
   const hover = useMemo(() => new Watched<Hover>(NO_HOVER), []);
   const flows = useMemo(() => answer.data?.flows ?? [], [answer.data]);
   const rings = useMemo(() => layOut(flows, measure, zoom), [flows, measure, zoom]);
-  const colours = useMemo(() => coloursOf(rings, mode), [rings, mode]);
+  const colours = useMemo(() => coloursOf(rings, mode, zoom), [rings, mode, zoom]);
   useEffect(() => hover.set(NO_HOVER), [zoom]);
 
   const select = (next: Selection): void => going.choose(write(next, ""));

@@ -3,7 +3,7 @@
 import type { Status } from "../domain/flow";
 import { nameKey } from "../domain/flow";
 import { palette } from "../domain/palette";
-import type { Rings } from "../domain/rings";
+import type { Rings, Selection } from "../domain/rings";
 import { statusFill } from "../marks/patterns";
 import type { Looks } from "../marks/rings";
 
@@ -19,7 +19,7 @@ export interface Colours extends Looks {
   readonly row: (namespace: string, name: string) => string | null;
 }
 
-export function coloursOf(rings: Rings, mode: Mode): Colours {
+export function coloursOf(rings: Rings, mode: Mode, zoom: Selection): Colours {
   const spaces = palette(rings.namespaces.map((each) => each.key));
   const names = palette(rings.names.map((each) => each.key));
   const colour = ({ flow }: { flow: Rings["chords"][number]["flow"] }): string =>
@@ -30,6 +30,7 @@ export function coloursOf(rings: Rings, mode: Mode): Colours {
     dash: (chord) => (mode === "status" ? DASHES[chord.flow.status] : undefined),
     namespace: (each) => (mode === "namespaces" ? spaces(each.key) : GREY),
     name: (each) => (mode === "names" ? names(each.key) : GREY),
+    aside: (each) => zoom.namespace !== "" && (each.namespace !== zoom.namespace || (zoom.name !== "" && each.key.includes(":") && each.key !== zoom.name)),
     row: (namespace, name) => (mode === "status" ? null : mode === "names" ? names(name) : spaces(namespace)),
   };
 }
