@@ -6,7 +6,7 @@ import { conditionsOf, flowKey, readFlowKey } from "./flow";
 import { settledBuckets } from "./format";
 import { placeLabels } from "./labels";
 import { NO_POLICY, pathOf } from "./path";
-import { layOut } from "./rings";
+import { belongs, index, layOut, NOTHING, pointedAt } from "./rings";
 
 const flow = (source: string, dest: string, status: Status = "allowed", connections = 10): Flow => {
   const end = (text: string): Flow["source"] => ({ namespace: text.split("/")[0] ?? "", name: text.split("/")[1] ?? "", type: "wep" });
@@ -50,6 +50,17 @@ test("a point inside a ribbon hits its flow, broad or thin, and the topmost wher
   expect(breadth(below, shape.chord)).toBeGreaterThan(8);
   const crossing = at(middle(above.dest), shape.chord - 2);
   expect(hit(rings, [below, above], shape, crossing)).toEqual({ level: "flow", chord: above });
+});
+
+test("the index finds the same chords as looking through all of them", () => {
+  const { chords, names, namespaces } = layOut([...FLOWS, flow("a/one", "a/one", "leak")], "connections");
+  const known = index(chords);
+  for (const selection of [
+    ...names.map((each) => ({ ...NOTHING, namespace: each.namespace, name: each.key })),
+    ...namespaces.map((each) => ({ ...NOTHING, namespace: each.key })),
+    ...chords.map((each) => ({ ...NOTHING, flow: each.key })),
+  ]) expect(pointedAt(known, selection)).toEqual(chords.filter((chord) => belongs(selection, chord)));
+  expect(pointedAt(known, { ...NOTHING, flow: "gone" })).toEqual([]);
 });
 
 test("labels keep a line's distance, stay within the drawing and beside the circle", () => {

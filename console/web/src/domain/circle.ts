@@ -84,9 +84,11 @@ function segmentAt(segments: readonly Segment[], level: "namespace" | "name", an
 
 function inside(chord: Chord, radius: number, point: Point): boolean {
   const control = bend(chord.source, chord.dest, radius);
-  if (breadth(chord, radius) < 2 * SLOP) {
-    return beside(curve(at(middle(chord.source), radius), control, at(middle(chord.dest), radius)), point);
-  }
+  const thin = breadth(chord, radius) < 2 * SLOP;
+  const ends = [at(middle(chord.source), radius), at(middle(chord.dest), radius)] as const;
+  // A thin chord lies within the triangle of its ends and its control point: most of them are ruled out by that.
+  if (thin && outside(point, [...ends, control])) return false;
+  if (thin) return beside(curve(ends[0], control, ends[1]), point);
   const outline = [
     ...along(chord.source, radius),
     ...curve(at(chord.source.end, radius), control, at(chord.dest.start, radius)),
@@ -94,6 +96,14 @@ function inside(chord: Chord, radius: number, point: Point): boolean {
     ...curve(at(chord.dest.end, radius), control, at(chord.source.start, radius)),
   ];
   return encloses(outline, point);
+}
+
+function outside(point: Point, corners: readonly Point[]): boolean {
+  const beyond = (of: (corner: Point) => number): boolean => {
+    const values = corners.map(of);
+    return of(point) < Math.min(...values) - SLOP || of(point) > Math.max(...values) + SLOP;
+  };
+  return beyond(({ x }) => x) || beyond(({ y }) => y);
 }
 
 const STEPS = 16;

@@ -57,6 +57,37 @@ export function belongs(selection: Selection, chord: Chord): boolean {
   return selects(selection, chord.flow);
 }
 
+/** Chords by what may be pointed at, so that pointing looks through none of the others. */
+export interface Index {
+  readonly keys: ReadonlyMap<string, Chord>;
+  readonly names: ReadonlyMap<string, readonly Chord[]>;
+  readonly namespaces: ReadonlyMap<string, readonly Chord[]>;
+}
+
+export function index(chords: readonly Chord[]): Index {
+  const names = new Map<string, Chord[]>();
+  const namespaces = new Map<string, Chord[]>();
+  const add = (into: Map<string, Chord[]>, ends: readonly string[], chord: Chord): void => {
+    for (const each of new Set(ends)) {
+      const held = into.get(each);
+      if (held === undefined) into.set(each, [chord]);
+      else held.push(chord);
+    }
+  };
+  for (const chord of chords) {
+    const { source, dest } = chord.flow;
+    add(names, [nameKey(source), nameKey(dest)], chord);
+    add(namespaces, [source.namespace, dest.namespace], chord);
+  }
+  return { keys: new Map(chords.map((chord) => [chord.key, chord])), names, namespaces };
+}
+
+/** The chords of what is pointed at: a flow, a name or a namespace. */
+export function pointedAt({ keys, names, namespaces }: Index, { flow, name, namespace }: Selection): readonly Chord[] {
+  if (flow !== "") return [keys.get(flow)].filter((chord) => chord !== undefined);
+  return (name !== "" ? names.get(name) : namespaces.get(namespace)) ?? [];
+}
+
 interface Half {
   readonly flow: Flow;
   readonly key: string;

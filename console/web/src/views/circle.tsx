@@ -10,8 +10,8 @@ import { frame as frameOf, hit } from "../domain/circle";
 import { nameKey, STATUSES } from "../domain/flow";
 import { rate } from "../domain/format";
 import { placeLabels } from "../domain/labels";
-import type { Chord, Rings, Selection } from "../domain/rings";
-import { belongs, isEmpty, NOTHING } from "../domain/rings";
+import type { Chord, Index, Rings, Selection } from "../domain/rings";
+import { belongs, index, isEmpty, NOTHING, pointedAt } from "../domain/rings";
 import { statusPatterns, statusSwatch } from "../marks/patterns";
 import { chordMarks, ends, flowRing, labelMarks, outline, segmentRings } from "../marks/rings";
 import type { Watched } from "./hooks";
@@ -51,6 +51,7 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
     () => rings.chords.filter((chord) => belongs(selection, chord) && belongs(zoom, chord)).sort(broadFirst),
     [rings, selection, zoom],
   );
+  const known = useMemo(() => index(rings.chords), [rings]);
   const base = useMemo(() => chordMarks(drawn, colours, frame, rings.chords.length), [rings, drawn, colours, frame]);
   const inner = useMemo(() => <g key="flows">{flowRing(rings, frame)}</g>, [rings, frame]);
   const outer = useMemo(() => <g key="segments">{segmentRings(rings, colours, frame)}</g>, [rings, colours, frame]);
@@ -101,11 +102,10 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
       >
         {size.width === 0 ? null : (
           <>
-            <Lit rings={rings} hover={hover} selection={selection} zoom={zoom} colours={colours} frame={frame} box={box} />
+            <Lit rings={rings} known={known} hover={hover} selection={selection} zoom={zoom} colours={colours} frame={frame} box={box} />
             <svg class="layer chords" viewBox={box} aria-hidden="true" data-chords={drawn.length}>{PATTERNS}{base}</svg>
-            <svg class="layer rings" viewBox={box} aria-hidden="true">{inner}{outer}</svg>
-            <svg class="layer labels" viewBox={box} aria-hidden="true">{writing}</svg>
-            <Tip rings={rings} hover={hover} frame={frame} rangeS={rangeS} />
+            <svg class="layer rings" viewBox={box} aria-hidden="true">{inner}{outer}<g class="labels">{writing}</g></svg>
+            <Tip known={known} hover={hover} frame={frame} rangeS={rangeS} />
           </>
         )}
       </div>
@@ -132,6 +132,7 @@ function same(a: Selection, b: Selection): boolean {
 
 interface LitProps {
   readonly rings: Rings;
+  readonly known: Index;
   readonly hover: Watched<Hover>;
   readonly selection: Selection;
   readonly zoom: Selection;
@@ -141,38 +142,36 @@ interface LitProps {
 }
 
 /** What is pointed at, drawn over the dimmed rest, and the outline of what is pointed at or chosen. */
-function Lit({ rings, hover, selection, zoom, colours, frame, box }: LitProps): VNode {
+function Lit({ rings, known, hover, selection, zoom, colours, frame, box }: LitProps): VNode {
   const { selection: pointed } = useWatched(hover);
   const on = !isEmpty(pointed);
   const shown = on ? pointed : selection;
   const marks = useMemo(
-    () => (on ? chordMarks(rings.chords.filter((chord) => belongs(pointed, chord) && belongs(zoom, chord)), colours, frame, rings.chords.length) : []),
-    [on, pointed, rings, zoom, colours, frame],
+    () => (on ? chordMarks(pointedAt(known, pointed).filter((chord) => belongs(zoom, chord)), colours, frame, rings.chords.length) : []),
+    [on, pointed, rings, known, zoom, colours, frame],
   );
-  const chosen = shown.flow === "" ? undefined : rings.chords.find((chord) => chord.key === shown.flow);
+  const chosen = known.keys.get(shown.flow);
   return (
-    <>
-      <svg class={`layer lit ${on ? "on" : ""}`} viewBox={box} aria-hidden="true">{marks}</svg>
-      <svg class="layer outlines" viewBox={box} aria-hidden="true">
-        {chosen === undefined ? null : ends(chosen, frame)}
-        {chosen === undefined && shown.name !== "" ? rings.names.filter((each) => each.key === shown.name).map((each) => outline(each, "name", frame)) : null}
-        {shown.name === "" ? rings.namespaces.filter((each) => each.key === shown.namespace).map((each) => outline(each, "namespace", frame)) : null}
-      </svg>
-    </>
+    <svg class={`layer lit ${on ? "on" : ""}`} viewBox={box} aria-hidden="true">
+      {marks}
+      {chosen === undefined ? null : ends(chosen, frame)}
+      {chosen === undefined && shown.name !== "" ? rings.names.filter((each) => each.key === shown.name).map((each) => outline(each, "name", frame)) : null}
+      {shown.name === "" ? rings.namespaces.filter((each) => each.key === shown.namespace).map((each) => outline(each, "namespace", frame)) : null}
+    </svg>
   );
 }
 
 interface TipProps {
-  readonly rings: Rings;
+  readonly known: Index;
   readonly hover: Watched<Hover>;
   readonly frame: Frame;
   readonly rangeS: number;
 }
 
 /** What is pointed at in words; the drop-downs say the same for those who can't see it. */
-function Tip({ rings, hover, frame, rangeS }: TipProps): VNode | null {
+function Tip({ known, hover, frame, rangeS }: TipProps): VNode | null {
   const { selection, at } = useWatched(hover);
-  const flows = useMemo(() => rings.chords.filter((chord) => belongs(selection, chord)).map((chord) => chord.flow), [rings, selection]);
+  const flows = useMemo(() => pointedAt(known, selection).map((chord) => chord.flow), [known, selection]);
   const first = flows[0];
   if (at === null || isEmpty(selection) || first === undefined) return null;
   const sum = (of: "connections" | "packets" | "bytes"): string => rate(flows.reduce((total, each) => total + each[of], 0) / rangeS);
