@@ -43,6 +43,7 @@ with warnings.catch_warnings():
 _LOG = logging.getLogger(__name__)
 
 KEEP_EVERY_S: Final = 3600.0
+LAG_EVERY_S: Final = 2.0
 LAST_LOAD_S: Final = 3.0
 """How long the last load may take after the signal; what isn't acknowledged comes again."""
 
@@ -140,12 +141,13 @@ async def run(
         app = build_app(settings, sink, datadir)
         tasks = [
             asyncio.create_task(sink.run(stop)),
-            asyncio.create_task(_keep(settings, writer, clock, metrics, stop)),
+            asyncio.create_task(keep(settings, writer, clock, metrics, stop)),
         ]
         waiting = asyncio.create_task(stop.wait())
         try:
             app.finalize()
             await app.start()
+            tasks.append(asyncio.create_task(_tell_lag(app, sink, metrics, stop)))
             ready()
             await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             stop.set()
@@ -181,7 +183,21 @@ async def _prepared(settings: AppSettings, writer: ElasticsearchWriter, metrics:
     return False
 
 
-async def _keep(
+async def _tell_lag(app: faust.App, sink: ElasticsearchSink, metrics: Metrics, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        lag: dict[str, int] = {}
+        ends = app.monitor.tp_end_offsets
+        for partition in app.consumer.assignment() & ends.keys():
+            end = ends[partition]
+            position = sink.positions.get((partition.topic, partition.partition), end)
+            lag[partition.topic] = lag.get(partition.topic, 0) + max(0, end - position)
+        for topic, messages in lag.items():
+            metrics.set(counted.LAG, messages, topic=topic)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LAG_EVERY_S)
+
+
+async def keep(
     settings: AppSettings, writer: ElasticsearchWriter, clock: Clock, metrics: Metrics, stop: asyncio.Event
 ) -> None:
     """Hourly: put the templates again, should someone have removed them, and delete what is past retention."""

@@ -96,6 +96,8 @@ class ElasticsearchSink:
         self._clock, self._metrics, self._random = clock, metrics, random
         self._settings = settings or SinkSettings()
         self._prefix = prefix
+        self.positions: dict[tuple[str, int], int] = {}
+        """By topic and partition, the offset behind which nothing has been stored yet."""
         self._waiting: deque[Event] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
@@ -104,8 +106,10 @@ class ElasticsearchSink:
 
     async def take(self, event: Event) -> None:
         """Hold an event until there is room for more."""
+        message = event.message
+        self.positions.setdefault((message.topic, message.partition), message.offset)
         self._waiting.append(event)
-        self._bytes += len(event.message.value or b"")
+        self._bytes += len(message.value or b"")
         if self._bytes >= self._settings.max_pending_bytes:
             self._room.clear()
             self._metrics.set(counted.PENDING_BYTES, self._bytes)
@@ -160,6 +164,7 @@ class ElasticsearchSink:
             await self._send(event.message.topic.encode(), letter(event.message, reason, detail, self._clock))
         for event in load:
             event.ack()
+            self.positions[event.message.topic, event.message.partition] = event.message.offset + 1
         self._count(load, rejected, written)
         return True
 

@@ -233,13 +233,23 @@ def test_an_empty_store_answers_with_nothing(case: Case) -> None:
     assert store.rule_statistics(0, 9, buckets=3) == store.policy_endpoints(0, 9) == store.losses(0, 9) == ()
 
 
-def test_more_groups_than_one_answer_holds_are_asked_for_in_parts(
+def test_more_than_one_answer_holds_is_asked_for_in_parts(
     elasticsearch: Elasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tierflow.sinks.elasticsearch.store.PAGE", 3)
-    logs = [whole_log(id=f"{port}", dest_port=port, bytes_in=port) for port in range(1, 10)]
+    monkeypatch.setattr("tierflow.sinks.elasticsearch.facets.CHUNK", 2)
+    # Values that are on both ends of a log have the greatest bound, and not the greatest number.
+    logs = [
+        whole_log(
+            id=f"{port}", dest_port=port, bytes_in=port,
+            source_labels__labels=[f"a=b{port % 4}"], dest_labels__labels=[f"a=b{port * port % 4}"],
+        )
+        for port in range(1, 14)
+    ]  # fmt: skip
     case = ElasticsearchCase(elasticsearch)
-    for count in (2, 3, 4, 9):
-        found = case.fill(logs[:count]).flow_groups(Filter())
-        assert found == plain(logs[:count]).flow_groups(Filter())
+    for count in (2, 3, 4, 13):
+        store, oracle = case.fill(logs[:count]), plain(logs[:count])
+        assert store.flow_groups(Filter()) == oracle.flow_groups(Filter())
+        for limit in (1, 2, 5):
+            assert store.facets(Filter(), "labels", limit=limit) == oracle.facets(Filter(), "labels", limit=limit)
     case.clear()

@@ -22,8 +22,10 @@ from tests.sinks.elasticsearch_sink import BOUND_S, INDEX, Running, events, name
 from tests.sinks.serving import PassingOn, serving
 from tests.sinks.small_disk import small_disk
 from tierflow.schemas import topics
+from tierflow.schemas.clock import NS_PER_S, ManualClock
 from tierflow.schemas.errors import ConfigurationError, TransientError, UnavailableError
 from tierflow.sinks import metrics as counted
+from tierflow.sinks.elasticsearch.app import AppSettings, keep
 from tierflow.sinks.elasticsearch.client import Connection, ElasticsearchSettings
 from tierflow.sinks.elasticsearch.indices import IndexSettings
 from tierflow.sinks.elasticsearch.sink import SinkSettings
@@ -266,6 +268,23 @@ def test_retention_deletes_whole_days_past_the_last_kept_and_nothing_else(elasti
     for index in (kept, gone, "old_flows-archive"):
         elasticsearch.ask("PUT", f"/{index}")
     assert writer.forget(DAY_S + 5, keep_days=2) == [gone]
+
+
+async def test_beside_the_sink_old_indices_go_and_templates_are_put_again(elasticsearch: Elasticsearch) -> None:
+    running, stop = Running(elasticsearch.url, names("kept")), asyncio.Event()
+    running.writer.prepare(INDEX)
+    elasticsearch.ask("PUT", f"/{running.names.of('flows', '', DAY_S - 9 * 86_400)}")
+    template = f"/_index_template/{running.names.template('flows')}"
+    elasticsearch.ask("DELETE", template)
+    settings = AppSettings("nowhere:1", keep_days=8, index=INDEX)
+    clock = ManualClock((DAY_S + 5) * NS_PER_S)
+    keeping = asyncio.create_task(keep(settings, running.writer, clock, running.metrics, stop))
+    async with asyncio.timeout(BOUND_S):
+        while running.metrics.value(counted.FORGOTTEN) != 1:  # noqa: ASYNC110 - a condition, with a bound
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(elasticsearch.wait_for, lambda: elasticsearch.ask("GET", template))
+    stop.set()
+    await keeping
 
 
 def test_a_lifecycle_policy_that_the_cluster_lacks_is_told_in_one_line(elasticsearch: Elasticsearch) -> None:

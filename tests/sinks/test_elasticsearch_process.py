@@ -104,14 +104,13 @@ def started(bootstrap: str, url: str, metrics_port: int, log: Path) -> Iterator[
 
 
 def metric(port: int, name: str) -> float:
-    """A gauge of the running sink; 0 while it doesn't answer."""
+    """A gauge of the running sink, summed over its labels; 0 while it doesn't answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
             text = response.read().decode()
     except OSError:
         return 0.0
-    found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
 
 def peak_bytes(pid: int) -> int:
@@ -138,6 +137,7 @@ async def test_held_up_and_killed_it_holds_little_and_in_the_end_has_every_docum
                 await until(lambda: metric(port, counted.PENDING_BYTES.name) >= BUFFER_MIB << 20)
                 assert metric(port, counted.PENDING_BYTES.name) <= bound
                 assert peak_bytes(process.pid) < MOST_MEMORY
+                await until(lambda: metric(port, counted.LAG.name) > TOTAL // 2)
                 assert await committed(kafka.bootstrap) == 0
             gate.opened.set()
             for _ in range(2):
@@ -149,6 +149,7 @@ async def test_held_up_and_killed_it_holds_little_and_in_the_end_has_every_docum
                 assert await committed(kafka.bootstrap) <= there()
             with started(kafka.bootstrap, url, port, log) as process:
                 await until(lambda: there() == TOTAL)
+                await until(lambda: metric(port, counted.LAG.name) == 0)
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(30) == 0, log.read_text()
         finally:
