@@ -14,7 +14,7 @@ from tierflow.console.server import board, explain
 from tierflow.console.server import parameters as p
 from tierflow.console.server.flows import bundle, csv_lines, flat, flow
 from tierflow.console.server.problem import BadQuery, problem
-from tierflow.console.server.session import COOKIE
+from tierflow.console.server.session import open_session
 from tierflow.schemas.clock import NS_PER_S, Clock
 from tierflow.schemas.errors import ConfigurationError, TierflowError
 from tierflow.schemas.flow_log import FIELD_NAMES, FIELDS
@@ -207,7 +207,7 @@ class Api:
     async def session(self, request: Request) -> Response:
         """End the session."""
         p.check(request.query_params, ())
-        self._sessions.close(request.cookies.get(COOKIE, ""))
+        self._sessions.close(open_session(request, self._sessions) or "")
         return Response(status_code=204)
 
     async def live(self, request: Request) -> Response:
@@ -224,7 +224,7 @@ class Api:
         try:
             last: int | None = -1
             quiet = 0
-            cookie = request.cookies.get(COOKIE)
+            cookie = open_session(request, self._sessions)
             while self._sessions.admits(cookie) and not await request.is_disconnected():
                 newest = await self._newest()
                 quiet += 1

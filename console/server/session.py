@@ -119,11 +119,11 @@ class Guard:
             return problem(421, "This server doesn't answer to that host name; use the address that it printed.")
         token = request.query_params.get("token")
         if token is not None and request.method == "GET" and not request.url.path.startswith("/api/"):
-            known = self._sessions.admits(request.cookies.get(COOKIE))
-            return RedirectResponse("/flows", 303) if known else self._log_in(token)
+            known = open_session(request, self._sessions) is not None
+            return RedirectResponse("/flows", 303) if known else self._log_in(token, request)
         if _is_public(request.url.path):
             return None
-        if not self._sessions.admits(request.cookies.get(COOKIE)):
+        if open_session(request, self._sessions) is None:
             if request.url.path.startswith("/api/"):
                 return problem(401, "No session: open the address that the console printed.")
             return PlainTextResponse(f"Open the address that `tierflow console` printed. {NEXT}\n", 401)
@@ -131,13 +131,22 @@ class Guard:
             return problem(403, f"Unsafe methods need the header {CSRF_HEADER}: 1 and the page's own origin.")
         return None
 
-    def _log_in(self, token: str) -> Response:
+    def _log_in(self, token: str, request: Request) -> Response:
         cookie = self._sessions.open(token)
         if cookie is None:
             return PlainTextResponse(f"This token isn't right, or has been used. {NEXT}\n", 401)
         answer = RedirectResponse("/flows", 303)
-        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+        # Browsers keep cookies by host, not by port: without its port, one console would end the session of another.
+        name = f"{COOKIE}_{request.url.port}" if request.url.port else COOKIE
+        secure = request.url.scheme == "https"
+        answer.set_cookie(name, cookie, httponly=True, samesite="strict", path="/", secure=secure)
         return answer
+
+
+def open_session(request: Request, sessions: Sessions) -> str | None:
+    """The cookie of a session that is open, among those of this and of other consoles; None without one."""
+    mine = (value for name, value in request.cookies.items() if name.startswith(COOKIE))
+    return next((cookie for cookie in mine if sessions.admits(cookie)), None)
 
 
 def _host_of(headers: Headers) -> str:

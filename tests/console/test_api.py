@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from starlette.applications import Starlette
+
     from tierflow.sinks.read.interface import Store
 
 
@@ -82,6 +84,19 @@ def test_a_printed_token_opens_one_session_and_the_next_one_another(scene: Scene
         assert opened("second").status_code == 303
         # Who has a session already may open the printed address again.
         assert opened("first", first.cookies).headers["location"] == "/flows"
+
+
+def test_two_consoles_on_one_host_keep_their_sessions_apart(scene: Scene) -> None:
+    def app(token: str) -> Starlette:
+        return console_app(scene.store, scene, TokenSessions(token), SystemClock(), scene.settings)
+
+    with serve(app("one")) as one, serve(app("two")) as two, httpx.Client(trust_env=False) as browser:
+        for address, token in ((one, "one"), (two, "two")):
+            assert browser.get(address, params={"token": token}).status_code == 303
+        assert {browser.get(f"{address}/api/v1/facets?field=action").status_code for address in (one, two)} == {200}
+        assert browser.delete(f"{one}/api/v1/session", headers={"x-tierflow-csrf": "1"}).status_code == 204
+        left = [browser.get(f"{address}/api/v1/facets?field=action").status_code for address in (one, two)]
+        assert left == [401, 200]
 
 
 def test_another_host_name_is_refused(client: httpx.Client) -> None:
