@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.services.kafka import Kafka, install, make
@@ -103,8 +104,8 @@ class Crew:
         for process in self.processes:
             process.wait(20)
 
-    async def until(self, batches: int) -> list[Moment]:
-        """What was seen on the way until so many batches were read in all; a moment every fifth of a second."""
+    async def until(self, windows_written: int) -> list[Moment]:
+        """What was seen on the way until so many windows were written in all; a moment every fifth of a second."""
         moments: list[Moment] = []
         limit = time.monotonic() + LIMIT_S
         while time.monotonic() < limit:
@@ -117,7 +118,7 @@ class Crew:
             )
             cpu_s = sum(process_cpu_seconds(process.pid) for process in self.processes)
             moments.append(Moment(time.monotonic(), records, windows, read, cpu_s, self.broker.cpu_seconds()))
-            if read >= batches:
+            if windows >= windows_written:
                 return moments
             await asyncio.sleep(0.2)
         check(False, f"not finished in {LIMIT_S} s")
@@ -134,14 +135,14 @@ async def _measure(broker: Kafka, folder: Path, size: Size, workers: int) -> Rep
     try:
         for _ in range(workers):
             crew.start()
-        moments = await crew.until(filled.batches)
+        moments = await crew.until(len(filled.windows))
         memory = max(process_memory_bytes(process.pid) for process in crew.processes)
     finally:
         crew.stop()
     found, logs = await _read(broker.bootstrap, topics.FLOWS_LOGS.name, workers)
     check(found == filled.truth, "packets or bytes differ from the truth")
     begun = next(each for each in moments if each.batches)
-    # A batch is counted when all that it closed is in the topics, so here every node's first window is.
+    # A window is counted when its documents are in the topics.
     warm = next(each for each in moments if each.windows >= size.nodes)
     end = moments[-1]
     report = Report(
@@ -165,8 +166,8 @@ async def _measure(broker: Kafka, folder: Path, size: Size, workers: int) -> Rep
 class Filled:
     """What was put into the raw topic."""
 
-    batches: int = 0
     records: int = 0
+    windows: set[tuple[int, int]] = field(default_factory=set)
     truth: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -178,8 +179,10 @@ async def _fill(bootstrap: str, workload: Workload, partitions: int) -> Filled:
         await producer.send(topics.INVENTORY.name, value, key, partition=0)
     filled = Filled()
     for node, value in values_of(workload, WINDOWS * WINDOW_S):
-        filled.batches += 1
-        filled.records += len(decode_batch(value).records)
+        records = decode_batch(value).records
+        filled.records += len(records)
+        ends = np.unique(records["last_seen_ns"] // np.uint64(WINDOW_S * NS_PER_S))
+        filled.windows.update((node, end) for end in ends.tolist())
         filled.truth += truth([value])
         key = workload.node_name(node).encode()
         await producer.send(topics.FLOWS_RAW.name, value, key, partition=node % partitions)

@@ -173,9 +173,7 @@ class Flows:
         self.pairs.keep(kept_pairs)
         self.connections.keep(kept)
         self.connections.pair = number[self.connections.pair]
-        spans = slice(1, self.pairs.count)
-        self._from_ns = self.pairs.from_ns[spans].max(initial=0)
-        self._to_ns = self.pairs.to_ns[spans].min(initial=np.uint64(2**64 - 1))
+        self._measure_spans()
         self._index_pairs()
         self._index_connections()
         return True
@@ -263,14 +261,20 @@ class Flows:
         return rows[number]
 
     def _refresh(self, locator: Locator) -> None:
-        """When the inventory has changed, find out anew who stands at the ends of all pairs, and for how long."""
-        if self._locator is locator:
+        """When the inventory has changed, find out anew who stands at the ends of the pairs that it may concern."""
+        before, self._locator = self._locator, locator
+        pairs = self.pairs
+        if before is locator or pairs.count == 1:
             return
-        self._locator = locator
-        pairs, rows = self.pairs, np.arange(1, self.pairs.count)
-        if not len(rows):
-            return
-        self._from_ns, self._to_ns = np.uint64(0), np.uint64(2**64 - 1)
+        rows = np.arange(1, pairs.count)
+        changed = None if before is None else locator.changed_since(before)
+        if changed is not None:
+            concerned = np.isin(pairs.src_lo[rows], changed) | np.isin(pairs.end_lo[rows], changed)
+            # A Service's address that was not translated stands for backends, which may be others now.
+            concerned |= (pairs.service[rows] >= 0) & ((pairs.nat_lo[rows] | pairs.nat_hi[rows]) == 0)
+            rows = rows[concerned]
+            if not len(rows):
+                return
         located = locator.locate(
             pairs.src_hi[rows], pairs.src_lo[rows], pairs.dst_hi[rows], pairs.dst_lo[rows], pairs.nat_hi[rows],
             pairs.nat_lo[rows], pairs.tag[rows], pairs.seen_ns[rows],
@@ -278,8 +282,14 @@ class Flows:
         moved = np.zeros(len(rows), bool)
         for name in ("src", "dst", "service", "end_hi", "end_lo", "end_port"):
             moved |= getattr(pairs, name)[rows] != getattr(located, name)
-        self.pairs.group[rows[moved]] = 0
+        pairs.group[rows[moved]] = 0
         self._put(rows, located, slice(None))
+        self._measure_spans()
+
+    def _measure_spans(self) -> None:
+        spans = slice(1, self.pairs.count)
+        self._from_ns = self.pairs.from_ns[spans].max(initial=0)
+        self._to_ns = self.pairs.to_ns[spans].min(initial=np.uint64(2**64 - 1))
 
     def _put(self, rows: I64, located: Located, of: I64 | slice) -> None:
         self._from_ns = max(self._from_ns, located.from_ns[of].max())

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tierflow.schemas.record import address_columns
 from tierflow.streams.core.backends import Backends
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from tierflow.inventory.snapshot import Snapshot
+    from tierflow.inventory.snapshot import EndpointVersion, Snapshot
 
     U64 = NDArray[np.uint64]
     I32 = NDArray[np.int32]
 
 _S16, _S48 = np.uint64(16), np.uint64(48)
 _LOW16 = np.uint64(0xFFFF)
+
+
+REMEMBERED: Final = 256
+"""Snapshots whose changes are told apart; who was away for longer looks everything up anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +43,38 @@ class Located:
 
 
 class Locator:
-    """Looks address pairs up in one snapshot."""
+    """Looks address pairs up in one snapshot.
 
-    __slots__ = ("_backends", "snapshot")
+    Attributes:
+        snapshot: what is looked up in.
+        origin: the same for those that follow from each other.
+        number: how many there were before in that line.
+        changes: by number, the addresses that changed hands since the locator before.
+    """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    __slots__ = ("_backends", "changes", "number", "origin", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, before: Locator | None = None) -> None:
+        """``before`` looked in an earlier snapshot, which differs in endpoints and their slices only."""
         self.snapshot = snapshot
         self._backends = Backends(snapshot)
+        self.number = 0
+        self.origin = object()
+        self.changes: list[tuple[int, U64]] = []
+        if before is not None:
+            self.number, self.origin = before.number + 1, before.origin
+            lately = [each for each in before.changes if each[0] > self.number - REMEMBERED]
+            self.changes = [*lately, (self.number, _changed(before.snapshot.endpoints, snapshot.endpoints))]
+
+    def changed_since(self, before: Locator) -> U64 | None:
+        """Lower halves of the addresses that changed hands since another locator; None: any may have.
+
+        The backends of Services may have changed too, whatever is returned.
+        """
+        since = [each for number, each in self.changes if number > before.number]
+        if self.origin is not before.origin or len(since) != self.number - before.number:
+            return None
+        return np.unique(np.concatenate([np.zeros(0, np.uint64), *since]))
 
     def locate(
         self, src_hi: U64, src_lo: U64, dst_hi: U64, dst_lo: U64, nat_hi: U64, nat_lo: U64, tag: U64, times_ns: U64
@@ -72,3 +104,9 @@ class Locator:
             begin[unexplained] = np.maximum(begin[unexplained], since)
             end[unexplained] = np.minimum(end[unexplained], until)
         return Located(end_hi, end_lo, end_port, src, dst, service, begin, end)
+
+
+def _changed(before: Sequence[EndpointVersion], after: Sequence[EndpointVersion]) -> U64:
+    """Lower halves of the addresses of versions that began, ended or were replaced; versions keep their places."""
+    fresh = [*after[len(before) :], *(new for old, new in zip(before, after, strict=False) if old is not new)]
+    return np.unique(address_columns(address for each in fresh for address in each.endpoint.addresses)[1])

@@ -93,7 +93,7 @@ class Stage:
         if known is not None and known.covers(snapshot):
             last = known.snapshot
             if snapshot.endpoints is not last.endpoints or snapshot.slices is not last.slices:
-                self._locator = Locator(snapshot)
+                self._locator = Locator(snapshot, self._locator)
             known.snapshot = snapshot
             return
         self._judges.keep(snapshot.policy_versions)
