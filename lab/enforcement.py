@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TABLE: Final = "tierflow_policy"
 COMMENT_LENGTH: Final = 128
+
+_ICMP, _ICMPV6 = 1, 58
 """The longest comment that nftables takes."""
 
 
@@ -94,7 +96,7 @@ def _tier_chain(name: str, tier: ResolvedTier, direction: str, following: str | 
 
 def _matches(rule: ResolvedRule, sets: _Sets) -> Iterator[str]:
     """The rule's conditions as nftables expressions, any of which is enough; none if nothing can meet them."""
-    if rule.ip_version == 6:
+    if rule.ip_version == 6 or rule.protocol == _ICMPV6:
         return
     protocol = []
     if rule.protocol is not None:
@@ -103,13 +105,18 @@ def _matches(rule: ResolvedRule, sets: _Sets) -> Iterator[str]:
         protocol.append(f"meta l4proto != {{ {', '.join(map(str, rule.not_protocols))} }}")
     if rule.icmp is not None:
         protocol += [f"icmp {key} {value}" for key, value in _icmp(rule.icmp)]
+    ways = [protocol]
     if rule.not_icmp is not None:
         values = _icmp(rule.not_icmp)
         keys = " . ".join(f"icmp {key}" for key, _ in values)
-        protocol.append(f"{keys} != {{ {' . '.join(str(value) for _, value in values)} }}")
-    for source in _side(rule.source, "s", sets):
-        for destination in _side(rule.destination, "d", sets):
-            yield "".join(f"{part} " for part in (*protocol, *source, *destination))
+        ways = [[*protocol, f"{keys} != {{ {' . '.join(str(value) for _, value in values)} }}"]]
+        if rule.protocol is None:
+            # What isn't ICMP has no type, and so not this one.
+            ways.append([*protocol, f"meta l4proto != {_ICMP}"])
+    for way in ways:
+        for source in _side(rule.source, "s", sets):
+            for destination in _side(rule.destination, "d", sets):
+                yield "".join(f"{part} " for part in (*way, *source, *destination))
 
 
 def _icmp(condition: Icmp) -> list[tuple[str, int]]:

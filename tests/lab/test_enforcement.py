@@ -38,6 +38,9 @@ spec:
     - {action: Deny, protocol: ICMP, notICMP: {type: 8}}
     - {action: Deny, protocol: ICMP, notICMP: {type: 8, code: 0}}
     - {action: Pass, notProtocol: UDP, source: {notNets: [10.0.0.0/8, 10.244.0.0/16]}}
+    - {action: Deny, protocol: ICMPv6, icmp: {type: 128}}
+    - {action: Deny, notICMP: {type: 3, code: 1}}
+    - {action: Allow, destination: {ports: [http]}}
   egress:
     - {action: Deny, destination: {nets: [0.0.0.0/0], notSelector: app == "b"}}
     - {action: Allow, protocol: TCP, destination: {notPorts: [22, http, "8000:8005"]}}
@@ -94,6 +97,20 @@ def test_what_can_not_match_an_ipv4_packet_or_is_staged_has_no_rule() -> None:
     for index in (2, 3, 4):
         assert rules_of(text, f"first.every-condition egress {index}") == []
     assert "staged" not in text
+
+
+def test_what_is_not_icmp_is_not_of_the_excluded_type_either() -> None:
+    assert rules_of(rules(), "first.every-condition ingress 7") == [
+        'icmp type . icmp code != { 3 . 1 } counter drop comment "first.every-condition ingress 7"',
+        'meta l4proto != 1 counter drop comment "first.every-condition ingress 7"',
+    ]
+    assert rules_of(rules(), "first.every-condition ingress 6") == []
+
+
+def test_a_named_port_without_a_protocol_has_the_one_that_the_pod_gives_it() -> None:
+    found = rules_of(rules(), "first.every-condition ingress 8")
+    assert found
+    assert all(rule.startswith("meta l4proto 6 ") for rule in found)
 
 
 def test_the_same_addresses_are_one_set() -> None:
