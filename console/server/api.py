@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tierflow.console.server import board, explain
 from tierflow.console.server import parameters as p
+from tierflow.console.server.covered import Oldest, covered_s
 from tierflow.console.server.flows import bundle, csv_lines, flat, flow
 from tierflow.console.server.problem import BadQuery, problem
 from tierflow.console.server.session import open_session
@@ -47,7 +48,7 @@ HEARTBEAT_EVERY: Final = 8
 class Api:
     """Answers requests from a store and the inventory; holds nothing but its bounds."""
 
-    __slots__ = ("_clock", "_inventory", "_live", "_sessions", "_settings", "_store", "_turns")
+    __slots__ = ("_clock", "_inventory", "_live", "_oldest", "_sessions", "_settings", "_store", "_turns")
 
     def __init__(
         self, store: Store, inventory: Inventory, sessions: Sessions, clock: Clock, settings: ConsoleSettings
@@ -58,17 +59,23 @@ class Api:
         self._clock = clock
         self._settings = settings
         self._turns = asyncio.Semaphore(settings.concurrent_queries)
+        self._oldest = Oldest(store, clock)
         self._live = 0
 
     async def flows(self, request: Request) -> Response:
         """Flows of the range, one by one up to a bound, the rest summed."""
         query = self._query(request, p.FILTER)
         where = await self._where(query)
-        groups, newest = await asyncio.gather(
-            self._ask(lambda: self._store.flow_groups(where, limit=MAX_LIMIT)), self._newest()
+        groups, newest, oldest = await asyncio.gather(
+            self._ask(lambda: self._store.flow_groups(where, limit=MAX_LIMIT)),
+            self._newest(),
+            self._ask(self._oldest.start_s),
         )
         kept, smaller = bundle([flow(group) for group in groups], self._settings.most_flows)
-        return _json({"range": _range(query), "flows": kept, "smaller": smaller, "newest_s": newest})
+        covered = covered_s(*query.range, oldest, newest)
+        return _json(
+            {"range": _range(query), "covered_s": covered, "flows": kept, "smaller": smaller, "newest_s": newest}
+        )
 
     async def flow_logs(self, request: Request) -> Response:
         """One page of flow logs."""
@@ -160,15 +167,19 @@ class Api:
     async def board(self, request: Request) -> Response:
         """Tiers and policies in order, with rates."""
         start, end = self._range(request, p.RANGE)
-        counters, newest = await asyncio.gather(
-            self._ask(lambda: self._store.rule_statistics(start, end, buckets=board.SPARK_BUCKETS)), self._newest()
+        counters, newest, oldest = await asyncio.gather(
+            self._ask(lambda: self._store.rule_statistics(start, end, buckets=board.SPARK_BUCKETS)),
+            self._newest(),
+            self._ask(self._oldest.start_s),
         )
-        tiers = board.board(self._inventory.in_force(), counters, end - start)
+        covered = covered_s(start, end, oldest, newest)
+        tiers = board.board(self._inventory.in_force(), counters, end - start, covered)
         return _json(
             {
                 "range": {"from_s": start, "to_s": end},
+                "covered_s": covered,
                 "tiers": tiers,
-                "no_policy": board.no_policy(counters, end - start),
+                "no_policy": board.no_policy(counters, covered),
                 "newest_s": newest,
             }
         )
@@ -182,13 +193,15 @@ class Api:
             return problem(404, "No policy of this name is in force; the Policy Board lists those that are.")
         name = found.trace_name
         denied = Filter(start_s=start, end_s=end, actions=("deny",), policies=(f"|{name}|deny",))
-        counters, page, newest = await asyncio.gather(
+        counters, page, newest, oldest = await asyncio.gather(
             self._ask(lambda: self._store.rule_statistics(start, end)),
             self._ask(lambda: self._store.flow_logs(denied, limit=MOST_DENIED_LOGS)),
             self._newest(),
+            self._ask(self._oldest.start_s),
         )
-        body = board.policy_page(now, found, counters, end - start)
-        body |= {"range": {"from_s": start, "to_s": end}, "newest_s": newest}
+        covered = covered_s(start, end, oldest, newest)
+        body = board.policy_page(now, found, counters, covered)
+        body |= {"range": {"from_s": start, "to_s": end}, "covered_s": covered, "newest_s": newest}
         body["denials"] = board.denials([flat(log) for log in page.logs], name, MOST_DENIALS)
         return _json(body)
 

@@ -48,7 +48,7 @@ class InForce:
         return [endpoint_labels(self.resources, endpoint) for endpoint in self.endpoints]
 
 
-def rates(rows: Iterable[RuleStatistics], range_s: int) -> dict[str, Any]:
+def rates(rows: Iterable[RuleStatistics], covered_s: int) -> dict[str, Any]:
     """Rates per second of a policy's or rule's counters; in and out as its endpoint sees them."""
     totals: dict[tuple[str, str, str], float] = defaultdict(float)
     for row in rows:
@@ -62,19 +62,20 @@ def rates(rows: Iterable[RuleStatistics], range_s: int) -> dict[str, Any]:
                 totals[name, unit, side] += getattr(row, f"{unit}_{side}")
 
     def both(name: str, unit: str) -> dict[str, float]:
-        return {side: totals[name, unit, side] / range_s for side in ("in", "out")}
+        return {side: totals[name, unit, side] / covered_s for side in ("in", "out")}
 
     traffic = {name: {unit: both(name, unit) for unit in ("packets", "bytes")} for name in _ACTIONS.values()}
     return {"connections": both("connections", ""), **traffic}
 
 
-def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int) -> list[dict[str, Any]]:
+def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int, covered_s: int) -> list[dict[str, Any]]:
     """Tiers in order with their policies in order.
 
     Args:
         now: what is in force.
         counters: sums per rule over the range, with :data:`SPARK_BUCKETS` buckets.
         range_s: width of the range.
+        covered_s: how much of it is stored, which rates are over.
     """
     by_policy = _by_policy(counters)
     labels = now.labels()
@@ -87,7 +88,7 @@ def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int) -> lis
                 {
                     **_identity(policy),
                     "endpoints": _selected(policy, labels),
-                    "rates": rates(by_policy[policy.trace_name], range_s),
+                    "rates": rates(by_policy[policy.trace_name], covered_s),
                     "spark": _spark(by_policy[policy.trace_name], range_s),
                 }
                 for policy in each.policies
@@ -97,7 +98,7 @@ def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int) -> lis
     ]
 
 
-def policy_page(now: InForce, policy: Policy, counters: Sequence[RuleStatistics], range_s: int) -> dict[str, Any]:
+def policy_page(now: InForce, policy: Policy, counters: Sequence[RuleStatistics], covered_s: int) -> dict[str, Any]:
     """One policy with its rules, what each did, and the endpoints it selects."""
     mine = _by_policy(counters)[policy.trace_name]
     labels = now.labels()
@@ -107,8 +108,8 @@ def policy_page(now: InForce, policy: Policy, counters: Sequence[RuleStatistics]
         **_identity(policy),
         "tier": policy.tier,
         "last_evaluated_s": max((row.last_evaluated_s for row in mine), default=None),
-        "ingress": _rules(now, policy, INGRESS, mine, labels, range_s),
-        "egress": _rules(now, policy, EGRESS, mine, labels, range_s),
+        "ingress": _rules(now, policy, INGRESS, mine, labels, covered_s),
+        "egress": _rules(now, policy, EGRESS, mine, labels, covered_s),
         "selected": [{"namespace": each.namespace or "-", "name": each.name, "type": each.kind} for each in chosen],
         "yaml": now.manifests.get(policy.trace_name, ""),
     }
@@ -146,7 +147,7 @@ def _rules(
     direction: str,
     counters: Sequence[RuleStatistics],
     labels: Sequence[Mapping[str, str]],
-    range_s: int,
+    covered_s: int,
 ) -> list[dict[str, Any]]:
     mine = [row for row in counters if row.rule_direction == direction.lower()]
     told = [
@@ -158,7 +159,7 @@ def _rules(
                 "in": _peers(now, rule.source, policy, labels) if direction == INGRESS else 0,
                 "out": _peers(now, rule.destination, policy, labels) if direction == EGRESS else 0,
             },
-            **_done([row for row in mine if row.rule_index == index], range_s),
+            **_done([row for row in mine if row.rule_index == index], covered_s),
         }
         for index, rule in enumerate(policy.rules(direction))
     ]
@@ -172,16 +173,16 @@ def _rules(
                 "action": action,
                 "sentence": [words],
                 "endpoints": {"in": None, "out": None},
-                **_done(at_end, range_s),
+                **_done(at_end, covered_s),
             }
         )
     return told
 
 
-def _done(rows: Sequence[RuleStatistics], range_s: int) -> dict[str, Any]:
+def _done(rows: Sequence[RuleStatistics], covered_s: int) -> dict[str, Any]:
     """What a rule did, and when it was last hit."""
     return {
-        "rates": rates(rows, range_s),
+        "rates": rates(rows, covered_s),
         "last_evaluated_s": max((row.last_evaluated_s for row in rows), default=None),
     }
 
@@ -240,7 +241,7 @@ def _spark(rows: Iterable[RuleStatistics], range_s: int) -> list[float]:
     return buckets
 
 
-def no_policy(counters: Sequence[RuleStatistics], range_s: int) -> dict[str, float]:
+def no_policy(counters: Sequence[RuleStatistics], covered_s: int) -> dict[str, float]:
     """Rates of what no tier decided: the profile did. A flow that both its ends report counts once."""
     totals = {"ingress": [0, 0, 0], "egress": [0, 0, 0]}
     for row in counters:
@@ -250,7 +251,7 @@ def no_policy(counters: Sequence[RuleStatistics], range_s: int) -> dict[str, flo
             total[1] += row.packets_in + row.packets_out
             total[2] += row.bytes_in + row.bytes_out
     most = max(totals.values())
-    return dict(zip(("connections", "packets", "bytes"), (value / range_s for value in most), strict=True))
+    return dict(zip(("connections", "packets", "bytes"), (value / covered_s for value in most), strict=True))
 
 
 def denials(logs: Sequence[dict[str, Any]], name: str, most: int) -> list[dict[str, Any]]:

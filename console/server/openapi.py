@@ -98,7 +98,7 @@ def _json(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 OPERATIONS: Final = (
     Operation("/api/v1/flows", "flows", "Flows with one state each, most connections first.", p.FILTER, _json(_object(
-        range=_RANGE, flows=_list(_FLOW), newest_s=_MAYBE_INTEGER,
+        range=_RANGE, covered_s=_INTEGER, flows=_list(_FLOW), newest_s=_MAYBE_INTEGER,
         smaller=_object(flows=_INTEGER, connections=_INTEGER, packets=_INTEGER, bytes=_INTEGER)))),
     Operation("/api/v1/flow-logs", "flow_logs", "A page of flow logs.", (*p.FILTER, p.SORT, p.CURSOR, p.LIMIT),
         _json(_object(range=_RANGE, logs=_list(_LOG), cursor=_MAYBE_STRING, total=_INTEGER, newest_s=_MAYBE_INTEGER))),
@@ -116,11 +116,12 @@ OPERATIONS: Final = (
     Operation("/api/v1/explain", "explain", "The policies that judged the flow that the filter leaves.", p.FILTER,
         _json(_object(sides=_list(_SIDE), words=_STRING, policies=_INTEGER))),
     Operation("/api/v1/board", "board", "Tiers and policies in order, with rates over the range.", p.RANGE,
-        _json(_object(range=_RANGE, tiers=_list(_TIER), newest_s=_MAYBE_INTEGER,
+        _json(_object(range=_RANGE, covered_s=_INTEGER, tiers=_list(_TIER), newest_s=_MAYBE_INTEGER,
         no_policy=_object(connections=_NUMBER, packets=_NUMBER, bytes=_NUMBER)))),
     Operation("/api/v1/policy", "policy", "One policy: rules with what each did, whom they deny, what it selects.",
         (*p.RANGE, p.POLICY_ID), _json(_object(
-            **_IDENTITY, range=_RANGE, tier=_STRING, ingress=_list(_RULE), egress=_list(_RULE), denials=_list(_DENIAL),
+            **_IDENTITY, range=_RANGE, covered_s=_INTEGER, tier=_STRING,
+            ingress=_list(_RULE), egress=_list(_RULE), denials=_list(_DENIAL),
             selected=_list(_END), last_evaluated_s=_MAYBE_INTEGER, newest_s=_MAYBE_INTEGER, yaml=_STRING)),
         missing=True),
     Operation("/api/v1/endpoint", "endpoint", "The policies that apply now to the endpoints of an aggregated name.",

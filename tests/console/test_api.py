@@ -17,6 +17,7 @@ from openapi_spec_validator import validate
 from tests.console.serving import TOKEN, Scene, serve
 
 from tierflow.console.server.app import console_app
+from tierflow.console.server.covered import covered_s
 from tierflow.console.server.openapi import OPERATIONS, document
 from tierflow.console.server.session import TokenSessions
 from tierflow.schemas.clock import SystemClock
@@ -133,6 +134,35 @@ def test_rule_2_of_trusted_denies_the_rogue(client: httpx.Client) -> None:
     assert {entry["rule_index"] for entry in policy["denials"]} == {2}
     assert all(entry["source"].startswith("storefront:rogue") for entry in policy["denials"])
     assert "fw-zone" in policy["yaml"]
+
+
+@pytest.mark.parametrize(
+    ("oldest", "newest", "covered"),
+    [
+        (None, None, 900),  # empty store
+        (0, 5_000, 900),  # older and newer windows than asked for
+        (1_700, 1_880, 180),  # only the last three minutes are stored
+        (0, 1_600, 600),  # the pipeline stopped
+        (2_500, 2_600, 900),  # nothing of the range is stored
+    ],
+)
+def test_rates_are_over_what_is_stored_of_the_range(oldest: int | None, newest: int | None, covered: int) -> None:
+    assert covered_s(1_000, 1_900, oldest, newest) == covered
+
+
+def test_rates_of_board_and_flows_are_their_sums_over_twelve_windows(client: httpx.Client) -> None:
+    flows = client.get("/api/v1/flows").json()
+    assert flows["covered_s"] == 12 * 15
+    logs = client.get("/api/v1/flow-logs", params={"filter": ["action:deny"], "limit": 500}).json()["logs"]
+    denied = [
+        log for log in logs if log["policies.enforced_policies"][-1].endswith("storefront/default.trusted|deny|2")
+    ]
+    policy = client.get("/api/v1/policy", params={"id": "storefront/default.trusted"}).json()
+    rule = policy["ingress"][2]["rates"]["denied"]["packets"]["in"]
+    assert rule == pytest.approx(sum(log["packets_in"] for log in denied) / (12 * 15))
+    tiles = [tile for tier in client.get("/api/v1/board").json()["tiers"] for tile in tier["policies"]]
+    trusted = next(tile for tile in tiles if tile["id"] == "storefront/default.trusted")
+    assert trusted["rates"]["denied"]["packets"]["in"] == pytest.approx(rule)
 
 
 def test_the_board_has_tiers_in_order_with_endpoint_counts(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ function madeUp() {
   const end = (at) => ({ namespace: `space-${at % 12}`, name: `app-${at % 97}-6d996fbd97-*`, type: "wep" });
   const flows = Array.from({ length: FLOWS }, (_, at) => ({ source: end(at * 7), dest: end(at * 13 + 5), proto: "tcp", dest_port: at, service: null, status: STATUSES[at % STATUSES.length], connections: 1 + ((at * 31) % 400), packets: at, bytes: at * 90 }));
   const now = Math.floor(Date.now() / 1000);
-  return { range: { from_s: now - 900, to_s: now }, flows, smaller: { flows: 0, connections: 0, packets: 0, bytes: 0 }, newest_s: now };
+  return { range: { from_s: now - 900, to_s: now }, covered_s: 900, flows, smaller: { flows: 0, connections: 0, packets: 0, bytes: 0 }, newest_s: now };
 }
 
 const browser = await launch();

@@ -9,6 +9,8 @@ export interface Range {
 
 export interface FlowsAnswer {
   readonly range: Range;
+  /** How much of the range is stored: what rates are over. */
+  readonly covered_s: number;
   readonly flows: readonly Flow[];
   readonly smaller: { readonly flows: number; readonly connections: number; readonly packets: number; readonly bytes: number };
   readonly newest_s: number | null;
@@ -53,6 +55,7 @@ export interface BoardTier {
 
 export interface BoardAnswer {
   readonly range: Range;
+  readonly covered_s: number;
   readonly tiers: readonly BoardTier[];
   readonly no_policy: { readonly connections: number; readonly packets: number; readonly bytes: number };
   readonly newest_s: number | null;
@@ -79,6 +82,7 @@ export interface DenialAnswer {
 
 export interface PolicyAnswer {
   readonly range: Range;
+  readonly covered_s: number;
   readonly id: string;
   readonly name: string;
   readonly namespace: string | null;

@@ -16,7 +16,7 @@ import { useAnswer } from "./hooks";
 import { Losses } from "./losses";
 import { PathOverlay } from "./pathoverlay";
 import type { Going } from "./place";
-import { Empty, Fault, Loading, Stale } from "./states";
+import { Covered, Empty, Fault, Loading, Stale } from "./states";
 import { Metrics, TileCard, total, traffic } from "./tile";
 
 const SPARK_BUCKETS = 30;
@@ -43,7 +43,7 @@ export function BoardView({ going }: { going: Going }): VNode {
   return (
     <div class="view board">
       <div class="boardbar">
-        <input type="search" aria-label="Filter policies by name or namespace" placeholder="Filter by name or namespace" value={choice["text"] ?? ""} onInput={(event) => going.choose({ text: event.currentTarget.value })} />
+        <input type="search" aria-label="Filter policies by name or namespace" placeholder="Name or namespace" value={choice["text"] ?? ""} onInput={(event) => going.choose({ text: event.currentTarget.value })} />
         <div class="group" role="group" aria-label="Only policies that are">
           {QUICK.map(([name, label]) => <button key={name} aria-pressed={choice["quick"] === name} onClick={() => going.choose({ quick: choice["quick"] === name ? "" : name })}>{label}</button>)}
         </div>
@@ -51,6 +51,7 @@ export function BoardView({ going }: { going: Going }): VNode {
         <span class="spring" />
         <FollowPick followed={followed} going={going} range={range} />
         <label class="rates">Rates over <RangeSelect from={filter.from} to={filter.to} onFrom={(from) => going.filter({ ...filter, from, to: 0 })} /></label>
+        {data ? <Covered range={data.range} coveredS={data.covered_s} /> : null}
         {list ? null : <EyeMenu shown={shown} onShown={(next) => going.choose({ show: next.join(",") })} />}
         <div class="group" role="group" aria-label="Layout">
           <button class="tool" aria-label="Columns" title="Columns" aria-pressed={!list} onClick={() => going.choose({ layout: "" })}>{icon("columns")}</button>

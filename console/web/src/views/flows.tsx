@@ -23,7 +23,7 @@ import type { Mode } from "./looks";
 import { coloursOf } from "./looks";
 import { Losses } from "./losses";
 import type { Going } from "./place";
-import { Empty, Fault, Loading, Stale } from "./states";
+import { Covered, Empty, Fault, Loading, Stale } from "./states";
 import { TrafficTable } from "./traffic";
 
 const MODES: readonly (readonly [Mode, string])[] = [["namespaces", "Namespaces"], ["names", "Names"], ["status", "Status"]];
@@ -48,7 +48,7 @@ export function FlowsView({ going }: { going: Going }): VNode {
   const zoomTo = (next: Selection): void => going.choose({ ...write(next, ""), ...write(next, "z_") });
   const visible = useMemo(() => flows.filter((flow) => selects(selection, flow) && selects(zoom, flow)), [flows, selection, zoom]);
   const chosen = useMemo(() => (selection.flow === "" ? null : (flows.find((flow) => flowKey(flow) === selection.flow) ?? null)), [flows, selection]);
-  const rangeS = answer.data ? Math.max(1, answer.data.range.to_s - answer.data.range.from_s) : 1;
+  const rangeS = Math.max(1, answer.data?.covered_s ?? 1);
 
   return (
     <div class="view flows">
@@ -72,6 +72,7 @@ export function FlowsView({ going }: { going: Going }): VNode {
             <Circle rings={rings} mode={mode} colours={colours} selection={selection} zoom={zoom} hover={hover} labels={choice["labels"] !== "off"} rangeS={rangeS} onSelect={select} onZoom={zoomTo} />
             <div class="under">
               <label>Thickness <select value={measure} onChange={(event) => going.choose({ volume: event.currentTarget.value === "connections" ? "" : event.currentTarget.value })}>{MEASURES.map(([name, label]) => <option key={name} value={name}>{label}</option>)}</select></label>
+              {answer.data ? <Covered range={answer.data.range} coveredS={answer.data.covered_s} /> : null}
               <span>{count(flows.length)} flows{answer.data && answer.data.smaller.flows > 0 ? `, and ${count(answer.data.smaller.flows)} smaller (${count(answer.data.smaller.connections)} connections) not drawn` : ""}</span>
             </div>
           </section>

@@ -9,7 +9,7 @@ import { useAnswer } from "./hooks";
 import { Losses } from "./losses";
 import type { Going } from "./place";
 import { Rules } from "./rules";
-import { Empty, Fault, Loading, Stale } from "./states";
+import { Covered, Empty, Fault, Loading, Stale } from "./states";
 import { kindOf } from "./tile";
 
 /** Endpoints listed before the reader asks for all. */
@@ -30,9 +30,11 @@ export function PolicyView({ going }: { going: Going }): VNode {
       </nav>
       <header class="policyhead">
         <h1><span class="kind" title={kindOf(policy)[1]}>{icon(kindOf(policy)[0], 22)}</span> {policy.staged ? <span class="badge">STAGED</span> : null}{policy.name}</h1>
+        <span class="spring" />
         <label class="rates">Rates over{" "}
           <select value={String(-filter.from)} onChange={(event) => going.filter({ ...filter, from: -Number(event.currentTarget.value), to: 0 })}>{PRESETS.map(([label, seconds]) => <option key={label} value={seconds}>{label}</option>)}</select>
         </label>
+        <Covered range={policy.range} coveredS={policy.covered_s} />
       </header>
       {answer.error ? <Fault error={answer.error} /> : null}
       <Stale newestS={policy.newest_s} toS={policy.range.to_s} />

@@ -1,7 +1,7 @@
 /** Loading, empty, error and stale, in words that say what to do. */
 
 import type { ComponentChildren, VNode } from "preact";
-import type { ApiError } from "../api/client";
+import type { ApiError, Range } from "../api/client";
 import { span } from "../domain/format";
 
 export function Loading({ what }: { what: string }): VNode {
@@ -19,6 +19,11 @@ export function Fault({ error }: { error: ApiError }): VNode {
       {error.status === 401 ? <> The file <code>console.url</code> in the state folder holds a fresh address; so does a restart of <code>tierflow console</code>.</> : null}
     </div>
   );
+}
+
+/** Said where rates are over less than the range that was asked for. */
+export function Covered({ range, coveredS }: { range: Range; coveredS: number }): VNode | null {
+  return coveredS >= (range.to_s - range.from_s) * 0.9 ? null : <span class="soft covered" title="Rates are over what is stored of the chosen range">over the {span(coveredS)} stored</span>;
 }
 
 const STALE_S = 120;
