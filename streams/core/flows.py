@@ -131,7 +131,7 @@ class Flows:
 
     def find(self, columns: Columns, locator: Locator, *, keep_source_ports: bool) -> tuple[I32, I32]:
         """The connection and the pair of each record, made where they are new; both int32[n]."""
-        self._refresh(locator)
+        self.refresh(locator)
         if columns.wide:
             self._wide = True
         hashes = self._hash(columns, columns.tag)
@@ -147,6 +147,32 @@ class Flows:
             rows[other] = self._slowly(columns, other, hashes[other], position[other], locator, keep_source_ports)
             pairs[other] = self.connections.pair[rows[other]]
         return rows, pairs
+
+    def refresh(self, locator: Locator) -> None:
+        """When the inventory has changed, find out anew who stands at the ends of the pairs that it may concern."""
+        before, self._locator = self._locator, locator
+        pairs = self.pairs
+        if before is locator or pairs.count == 1:
+            return
+        rows = np.arange(1, pairs.count)
+        changed = None if before is None else locator.changed_since(before)
+        if changed is not None:
+            concerned = np.isin(pairs.src_lo[rows], changed) | np.isin(pairs.end_lo[rows], changed)
+            # A Service's address that was not translated stands for backends, which may be others now.
+            concerned |= (pairs.service[rows] >= 0) & ((pairs.nat_lo[rows] | pairs.nat_hi[rows]) == 0)
+            rows = rows[concerned]
+            if not len(rows):
+                return
+        located = locator.locate(
+            pairs.src_hi[rows], pairs.src_lo[rows], pairs.dst_hi[rows], pairs.dst_lo[rows], pairs.nat_hi[rows],
+            pairs.nat_lo[rows], pairs.tag[rows], pairs.seen_ns[rows],
+        )  # fmt: skip
+        moved = np.zeros(len(rows), bool)
+        for name in ("src", "dst", "service", "end_hi", "end_lo", "end_port"):
+            moved |= getattr(pairs, name)[rows] != getattr(located, name)
+        pairs.group[rows[moved]] = 0
+        self._put(rows, located, slice(None))
+        self._measure_spans()
 
     def compact(self, taken: Sums, open_sums: Sequence[Sums]) -> bool:
         """Drop rows that neither the window just ``taken`` nor open ones have, once these are the most.
@@ -259,32 +285,6 @@ class Flows:
         else:
             self._by_pair.add(hashes[first], rows, lambda there, some: self._same_pair(there, rows[some]))
         return rows[number]
-
-    def _refresh(self, locator: Locator) -> None:
-        """When the inventory has changed, find out anew who stands at the ends of the pairs that it may concern."""
-        before, self._locator = self._locator, locator
-        pairs = self.pairs
-        if before is locator or pairs.count == 1:
-            return
-        rows = np.arange(1, pairs.count)
-        changed = None if before is None else locator.changed_since(before)
-        if changed is not None:
-            concerned = np.isin(pairs.src_lo[rows], changed) | np.isin(pairs.end_lo[rows], changed)
-            # A Service's address that was not translated stands for backends, which may be others now.
-            concerned |= (pairs.service[rows] >= 0) & ((pairs.nat_lo[rows] | pairs.nat_hi[rows]) == 0)
-            rows = rows[concerned]
-            if not len(rows):
-                return
-        located = locator.locate(
-            pairs.src_hi[rows], pairs.src_lo[rows], pairs.dst_hi[rows], pairs.dst_lo[rows], pairs.nat_hi[rows],
-            pairs.nat_lo[rows], pairs.tag[rows], pairs.seen_ns[rows],
-        )  # fmt: skip
-        moved = np.zeros(len(rows), bool)
-        for name in ("src", "dst", "service", "end_hi", "end_lo", "end_port"):
-            moved |= getattr(pairs, name)[rows] != getattr(located, name)
-        pairs.group[rows[moved]] = 0
-        self._put(rows, located, slice(None))
-        self._measure_spans()
 
     def _measure_spans(self) -> None:
         spans = slice(1, self.pairs.count)

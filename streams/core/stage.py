@@ -270,10 +270,12 @@ class Stage:
             node.groups = None
 
     def _write(self, node: Node, sums: Sums, slot: Slot, outcome: Outcome) -> None:
-        knowledge = self._knowledge
-        if knowledge is None:
+        knowledge, locator = self._knowledge, self._locator
+        if knowledge is None or locator is None:
             raise RuntimeError("no inventory snapshot has been given")
         started = self._now()
+        # A node that was silent may have its rows from a snapshot that numbers everything otherwise.
+        node.flows.refresh(locator)
         if node.groups is None or node.groups.knowledge is not knowledge:
             node.groups = Groups(knowledge)
             node.flows.pairs.group[:] = 0

@@ -181,3 +181,18 @@ def test_a_call_ends_early_when_it_has_written_much_and_the_next_goes_on() -> No
     assert sum(each.taken for each in outcomes) == len(messages)
     assert {log["host"] for log in run.all_logs()} == set(nodes)
     assert run.settled == list(range(12))
+
+
+def test_a_silent_nodes_window_is_written_right_though_the_inventory_has_numbered_all_anew() -> None:
+    run = Run()
+    run.feed(message(0, [record("rogue", "backend-1")], end_s=2))
+    begin = START_NS - 3600 * NS_PER_S
+    gone = ObjectVersion(ENDPOINT, "Pod/shop/frontend-1", begin, begin + NS_PER_S, pod("frontend-1"))
+    before = run.history.snapshot().generation
+    run.history.apply(gone)
+    run.history.apply(Heartbeat(START_NS + 7200 * NS_PER_S, "later", 2))
+    run.stage.use(run.history.snapshot())
+    assert run.history.snapshot().generation > before
+    run.keep(run.stage.close_idle(START_NS // 1_000_000 + 100_000))
+    logs = [log for log in run.all_logs() if not log["derived"]]
+    assert [(log["source_name_aggr"], log["dest_name_aggr"]) for log in logs] == [("rogue-847-*", "backend-7c9-*")]
