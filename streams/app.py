@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import warnings
@@ -157,6 +158,8 @@ async def run(
     await reader.start()
     await output.start()
     await reader.catch_up(history.apply)
+    # What has been read stays for long: a collection that walks it all would take longer than a snapshot may be late.
+    gc.freeze()
     app = build_app(settings, worker)
     tasks = [
         asyncio.create_task(_follow(reader, history), name="inventory"),

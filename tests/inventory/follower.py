@@ -64,6 +64,12 @@ class Follower:
     def holder(self, address: str, at_ns: int | None = None) -> EndpointVersion | None:
         return holder(self.history.snapshot(), address, self.clock.now_ns() if at_ns is None else at_ns)
 
+    def services(self, address: str) -> set[str]:
+        """Names of the Services that have an address now."""
+        return {
+            each.name for each in self.history.snapshot().services_at(*address_halves(address), self.clock.now_ns())
+        }
+
 
 def holder(snapshot: Snapshot, address: str, at_ns: int) -> EndpointVersion | None:
     hi, lo = address_halves(address)

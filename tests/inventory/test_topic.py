@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from tests.inventory.follower import holder
 from tests.inventory.test_history import pod as content
 from tests.inventory.test_manifests import pod
 from tests.services.kubernetes import ADMIN_TOKEN, Cluster
@@ -188,15 +191,22 @@ async def test_a_standby_takes_over_from_a_killed_publisher_without_a_gap_or_a_r
     kubeconfig = str(cluster.kubeconfig("admin", ADMIN_TOKEN))
     common = ["--kubernetes", "--kubeconfig", kubeconfig, "--lease", "default/inventory", "--kafka", broker]
     logs = [tmp_path / "first", tmp_path / "second"]
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    run_pod(cluster, "old")
     first = start(logs[0], *common, "--topic-prefix", prefix)
     processes = [first]
     try:
         wait_for(logs[0], "ready")
         processes.append(start(logs[1], *common, "--topic-prefix", prefix))
         wait_for(logs[1], "standby")
+        held_by_old = time.time_ns()
         os.killpg(first.pid, signal.SIGKILL)
-        # Made and gone while nobody publishes; what stays must be there, what was there must not come again.
-        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+        # While nobody publishes, for the 15 s of the lease: a namespace is made, and an address gets another pod.
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "late"}})
+        cluster.call("DELETE", "/api/v1/namespaces/shop/pods/old", {"gracePeriodSeconds": 0})
+        await asyncio.to_thread(wait_for_the_second_after, held_by_old)
+        run_pod(cluster, "new")
+        held_by_new = time.time_ns()
         wait_for(logs[1], "ready")
     finally:
         for process in processes:
@@ -208,11 +218,29 @@ async def test_a_standby_takes_over_from_a_killed_publisher_without_a_gap_or_a_r
     await reader.catch_up(messages.append)
     await reader.stop()
     versions = [each for each in messages if isinstance(each, ObjectVersion)]
-    keys = [each.key for each in versions]
+    keys = [each.key for each in versions if each.valid_to_ns is None]
     assert len(keys) == len(set(keys)), "the standby repeated what had been published"
-    assert "Namespace//shop" in keys
+    assert "Namespace//late" in keys
     assert {each.epoch for each in messages if isinstance(each, Heartbeat)} == {1, 2}
     history = History()
     for message in messages:
         history.apply(message)
-    assert history.snapshot().policy_versions[-1].namespaces.keys() >= {"shop", "default"}
+    assert history.snapshot().policy_versions[-1].namespaces.keys() >= {"shop", "late", "default"}
+    held = [holder(history.snapshot(), "10.244.0.2", at) for at in (held_by_old, held_by_new)]
+    assert [each.endpoint.name for each in held if each is not None] == ["old", "new"]
+
+
+def wait_for_the_second_after(time_ns: int) -> None:
+    """The kubelet tells a begin in whole seconds."""
+    while time.time_ns() // NS_PER_S == time_ns // NS_PER_S:
+        time.sleep(0.01)
+
+
+def run_pod(cluster: Cluster, name: str) -> None:
+    spec = {"containers": [{"name": "main", "image": "none"}], "nodeName": "node-1"}
+    metadata = {"name": name, "namespace": "shop"}
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    # As the kubelet tells it: in whole seconds.
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    status = {"phase": "Running", "podIP": "10.244.0.2", "startTime": started}
+    cluster.call("PATCH", f"/api/v1/namespaces/shop/pods/{name}/status", {"status": status})

@@ -1,0 +1,206 @@
+"""A real kube-apiserver behind cut connections and with a clock unlike ours; pages, bookmarks, Services, slices."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from tests.inventory.follower import Follower
+from tests.inventory.proxy import Proxy
+from tests.inventory.test_kubernetes import ALL, SIX, A, B, C, Truth
+from tests.services.kubernetes import ADMIN_TOKEN, Cluster
+from tests.services.kubernetes import cluster as cluster
+from tierflow.inventory.kubernetes import watch
+from tierflow.inventory.kubernetes.api import Api
+from tierflow.inventory.kubernetes.source import CLOCK_AHEAD
+from tierflow.inventory.kubernetes.watch import BREAKS, LISTS
+from tierflow.schemas.clock import NS_PER_S, SystemClock
+
+pytestmark = [pytest.mark.service("kubernetes"), pytest.mark.timeout(600)]
+
+SHOP = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+
+
+class Asked:
+    """The requests that the inventory makes, in their order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._lock, self.queries, self._bookmarks = threading.Lock(), [], []
+        get, open_, event_ = Api.get, Api.open, watch.KindWatch._event
+
+        def recorded_event(kind_watch: watch.KindWatch, event: dict[str, Any]) -> str:
+            version = event_(kind_watch, event)
+            if event["type"] == "BOOKMARK":
+                with self._lock:
+                    self._bookmarks.append((kind_watch.kind.plural, version))
+            return version
+
+        def record(path: str, query: dict[str, str] | None) -> None:
+            with self._lock:
+                self.queries.append((path, dict(query or {})))
+
+        def recorded_get(api: Api, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+            record(path, query)
+            return get(api, path, query)
+
+        def recorded_open(api: Api, path: str, query: dict[str, str], read_timeout_s: float) -> Any:
+            record(path, query)
+            return open_(api, path, query, read_timeout_s)
+
+        monkeypatch.setattr(Api, "get", recorded_get)
+        monkeypatch.setattr(Api, "open", recorded_open)
+        monkeypatch.setattr(watch.KindWatch, "_event", recorded_event)
+
+    def bookmarks(self, plural: str) -> set[str]:
+        with self._lock:
+            return {version for of_kind, version in self._bookmarks if of_kind == plural}
+
+    def of(self, plural: str) -> list[dict[str, str]]:
+        with self._lock:
+            return [query for path, query in self.queries if path.endswith(f"/{plural}")]
+
+
+def test_lists_come_in_pages_and_a_quiet_watch_goes_on_from_its_bookmark(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PAGE", 3)
+    # Bookmarks come at the latest two seconds before the end that the watch asked for.
+    monkeypatch.setattr(watch, "WATCH_S", 5)
+    asked = Asked(monkeypatch)
+    cluster.create(SHOP)
+    for number in range(8):
+        cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": f"a{number}"}})
+    with Follower(cluster.kubeconfig("admin", ADMIN_TOKEN)) as follower:
+        follower.until(lambda: follower.source.watermark_ns, "synced")
+        found = {each for each in follower.source._versions.keys("service-account") if "/default/" in each}
+        assert found >= {f"ServiceAccount/default/a{number}" for number in range(8)}
+        pages = [query for query in asked.of("serviceaccounts") if "limit" in query]
+        assert {query["limit"] for query in pages} == {"3"}
+        assert len(pages) >= 3
+        assert all("continue" in query for query in pages[1:])
+
+        # Nothing happens to service accounts: only bookmarks say where their watch stands.
+        follower.until(lambda: asked.bookmarks("serviceaccounts"), "a bookmark")
+        before = len(asked.of("serviceaccounts"))
+        follower.until(lambda: len(asked.of("serviceaccounts")) > before, "the watch has ended and goes on")
+        query = asked.of("serviceaccounts")[before]
+        assert query["allowWatchBookmarks"] == "true"
+        assert query["resourceVersion"] in asked.bookmarks("serviceaccounts")
+        assert follower.metrics.value(LISTS, reason="gone") == 0
+
+
+def test_a_connection_cut_in_the_middle_of_a_watch_loses_and_repeats_nothing(cluster: Cluster) -> None:
+    cluster.create(SHOP)
+    kubeconfig = cluster.kubeconfig("admin", ADMIN_TOKEN)
+    with Proxy(cluster.port) as proxy:
+        kubeconfig.write_text(kubeconfig.read_text().replace(str(cluster.port), str(proxy.port)))
+        with Follower(kubeconfig) as follower:
+            truth = Truth(cluster, follower)
+            follower.until(lambda: follower.source.watermark_ns, "synced")
+            lists = follower.metrics.value(LISTS, reason="start")
+            for turn in range(4):
+                assert proxy.cut() >= 5, "the watches have no connections of their own"
+                truth.run(f"web-{turn}", [A], {"turn": str(turn)})
+                truth.seen(ALL)
+                proxy.cut()
+                truth.delete(f"web-{turn}")
+                truth.run(f"api-{turn}", [B], {"turn": str(turn)})
+                proxy.cut()
+                truth.seen(ALL)
+                truth.delete(f"api-{turn}")
+                truth.seen(ALL)
+            assert follower.metrics.value(BREAKS, reason="connection") > 0
+            assert follower.metrics.value(LISTS, reason="start") == lists, "a break must not lead to a new list"
+            truth.check(ALL)
+        opened = [each for each in follower.messages if getattr(each, "valid_to_ns", 0) is None]
+        assert len(opened) == len({(each.kind, each.key, each.valid_from_ns) for each in opened})
+
+
+class Skewed:
+    """Our clock, off by some seconds; the API server's is the machine's."""
+
+    def __init__(self, by_s: int) -> None:
+        self._by_ns, self._clock = by_s * NS_PER_S, SystemClock()
+
+    def now_ns(self) -> int:
+        return self._clock.now_ns() + self._by_ns
+
+    def monotonic_s(self) -> float:
+        return self._clock.monotonic_s()
+
+
+@pytest.mark.parametrize("ours_is_ahead_s", [900, -900])
+def test_with_a_clock_that_is_off_the_history_equals_the_truth_by_that_clock(
+    cluster: Cluster, ours_is_ahead_s: int
+) -> None:
+    cluster.create(SHOP)
+    with Follower(cluster.kubeconfig("admin", ADMIN_TOKEN), Skewed(ours_is_ahead_s)) as follower:
+        truth = Truth(cluster, follower)
+        follower.until(lambda: follower.source.watermark_ns, "synced")
+        truth.run("web-1", [A, SIX], {"app": "web"})
+        truth.seen(ALL)
+        truth.delete("web-1")
+        truth.run("db-0", [A], {"app": "db"})
+        truth.run("api-1", [C], {"app": "api"})
+        truth.seen(ALL)
+        # What changes while we are away is told by lists: there an object's own times are all there is.
+        cluster.kill_server()
+        follower.until(lambda: follower.metrics.value(BREAKS, reason="connection"), "the break is noticed")
+        port, cluster.port = cluster.port, cluster.port + 1
+        cluster.start_server()
+        truth.delete("db-0")
+        truth.run("db-0", [B], {"app": "db"})
+        truth.delete("api-1")
+        truth.run("api-2", [C], {"app": "api"})
+        cluster.compact()
+        cluster.kill_server()
+        cluster.port = port
+        cluster.start_server()
+        truth.seen(ALL)
+        assert follower.metrics.value(LISTS, reason="gone") > 0, "no watch met a 410"
+        truth.check(ALL)
+        ahead = follower.metrics.value(CLOCK_AHEAD)
+        assert abs(ahead + ours_is_ahead_s) < 3
+        side = "behind" if ours_is_ahead_s > 0 else "ahead of"
+        follower.until(lambda: any(f"s {side} ours" in each for each in follower.said), "the difference is said")
+
+
+def test_a_service_is_found_by_its_addresses_and_its_slices_name_the_backends(cluster: Cluster) -> None:
+    cluster.create(SHOP)
+    for name, spec in {
+        "web": {"type": "LoadBalancer", "clusterIP": "10.96.0.77", "externalIPs": ["198.51.100.7"]},
+        "headless": {"clusterIP": "None"},
+    }.items():
+        cluster.create(
+            {
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
+                "spec": spec | {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+            }
+        )  # fmt: skip
+    balancer = {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}}
+    cluster.call("PATCH", "/api/v1/namespaces/shop/services/web/status", balancer)
+    labels = {"kubernetes.io/service-name": "web"}
+    cluster.create(
+        {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": labels},
+            "endpoints": [
+                {"addresses": ["10.244.0.2"], "conditions": {"ready": True}},
+                {"addresses": ["10.244.0.3"], "conditions": {"ready": False}},
+            ],
+            "ports": [{"name": "http", "port": 8080}],
+        }
+    )  # fmt: skip
+    with Follower(cluster.kubeconfig("admin", ADMIN_TOKEN)) as follower:
+        follower.until(lambda: follower.source.watermark_ns, "synced")
+        for address in ("10.96.0.77", "198.51.100.7", "203.0.113.9"):
+            assert follower.services(address) == {"web"}
+        [found] = follower.history.snapshot().slices["shop", "web"]
+        assert (found.backends, found.ports) == (("10.244.0.2",), (("http", 6, 8080),))
+        path = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-1"
+        cluster.call("DELETE", path)
+        follower.until(lambda: follower.history.snapshot().slices["shop", "web"][0].valid_to_ns, "the slice has ended")
+        cluster.call("DELETE", "/api/v1/namespaces/shop/services/web")
+        follower.until(lambda: not follower.services("10.96.0.77"), "the Service is gone")
