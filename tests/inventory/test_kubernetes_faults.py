@@ -1,4 +1,4 @@
-"""A real kube-apiserver behind cut connections and with a clock unlike ours; pages, bookmarks, Services, slices."""
+"""A real kube-apiserver behind cut connections and with a clock unlike ours; pages, Services, slices."""
 
 from __future__ import annotations
 
@@ -27,15 +27,8 @@ class Asked:
     """The requests that the inventory makes, in their order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._lock, self.queries, self._bookmarks = threading.Lock(), [], []
-        get, open_, event_ = Api.get, Api.open, watch.KindWatch._event
-
-        def recorded_event(kind_watch: watch.KindWatch, event: dict[str, Any]) -> str:
-            version = event_(kind_watch, event)
-            if event["type"] == "BOOKMARK":
-                with self._lock:
-                    self._bookmarks.append((kind_watch.kind.plural, version))
-            return version
+        self._lock, self.queries = threading.Lock(), []
+        get, open_ = Api.get, Api.open
 
         def record(path: str, query: dict[str, str] | None) -> None:
             with self._lock:
@@ -51,23 +44,14 @@ class Asked:
 
         monkeypatch.setattr(Api, "get", recorded_get)
         monkeypatch.setattr(Api, "open", recorded_open)
-        monkeypatch.setattr(watch.KindWatch, "_event", recorded_event)
-
-    def bookmarks(self, plural: str) -> set[str]:
-        with self._lock:
-            return {version for of_kind, version in self._bookmarks if of_kind == plural}
 
     def of(self, plural: str) -> list[dict[str, str]]:
         with self._lock:
             return [query for path, query in self.queries if path.endswith(f"/{plural}")]
 
 
-def test_lists_come_in_pages_and_a_quiet_watch_goes_on_from_its_bookmark(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_come_in_pages_and_watches_ask_for_bookmarks(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PAGE", 3)
-    # Bookmarks come at the latest two seconds before the end that the watch asked for.
-    monkeypatch.setattr(watch, "WATCH_S", 5)
     asked = Asked(monkeypatch)
     cluster.create(SHOP)
     for number in range(8):
@@ -81,14 +65,8 @@ def test_lists_come_in_pages_and_a_quiet_watch_goes_on_from_its_bookmark(
         assert len(pages) >= 3
         assert all("continue" in query for query in pages[1:])
 
-        # Nothing happens to service accounts: only bookmarks say where their watch stands.
-        follower.until(lambda: asked.bookmarks("serviceaccounts"), "a bookmark")
-        before = len(asked.of("serviceaccounts"))
-        follower.until(lambda: len(asked.of("serviceaccounts")) > before, "the watch has ended and goes on")
-        query = asked.of("serviceaccounts")[before]
-        assert query["allowWatchBookmarks"] == "true"
-        assert query["resourceVersion"] in asked.bookmarks("serviceaccounts")
-        assert follower.metrics.value(LISTS, reason="gone") == 0
+        [watching] = [query for query in asked.of("serviceaccounts") if "watch" in query]
+        assert watching["allowWatchBookmarks"] == "true"
 
 
 def test_a_connection_cut_in_the_middle_of_a_watch_loses_and_repeats_nothing(cluster: Cluster) -> None:

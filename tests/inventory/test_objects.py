@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from tests.inventory.test_manifests import pod, reduced
 from tierflow.inventory.fields import MalformedObject
 from tierflow.inventory.kinds import kind_of
+from tierflow.inventory.kubernetes.api import Api
+from tierflow.inventory.kubernetes.watch import KindWatch
 from tierflow.inventory.names import NAMINGS
 from tierflow.inventory.objects import reduce
+from tierflow.schemas.clock import SystemClock
+from tierflow.schemas.metrics import Metrics
 
 
 def owned(kind: str, owner: str, **metadata: Any) -> dict[str, Any]:
@@ -170,3 +174,12 @@ def test_whatever_stands_in_a_field_an_object_is_used_or_refused_by_field(data: 
     for naming in NAMINGS.values():
         with contextlib.suppress(MalformedObject):
             orjson.dumps(reduce(kind, manifest, naming).object, option=orjson.OPT_SORT_KEYS)
+
+
+def test_a_bookmark_moves_the_version_that_a_watch_goes_on_from_and_says_nothing_else() -> None:
+    kind, taken = kind_of("v1", "Pod"), []
+    assert kind is not None
+    api = Api(lambda: pytest.fail("no request is due"), SystemClock())
+    watch = KindWatch(kind, "v1", api, SystemClock(), taken.append, Metrics(), NAMINGS["calico"])
+    assert watch._event({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "77"}}}) == "77"
+    assert taken == []
