@@ -190,7 +190,8 @@ class MaskRows:
 
     def __init__(self, limit: int, words: int, make: Callable[[NDArray[np.int64]], NDArray[np.uint64]]) -> None:
         self._make = make
-        self._dense = np.full(limit, -1, dtype=np.int32) if limit <= _DENSE_LIMIT else None
+        # Row + 1, so that untouched zeros, which cost no memory, say "none yet": most versions judge little.
+        self._dense = np.zeros(limit, dtype=np.int32) if limit <= _DENSE_LIMIT else None
         self._sparse: dict[int, int] = {}
         self._rows = np.empty((0, words), dtype=np.uint64)
         self._ids: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -214,14 +215,14 @@ class MaskRows:
             found = np.array([self._sparse[each] for each in distinct.tolist()], dtype=np.int32)
             return found[inverse.reshape(-1)]
         if len(numbers) and int(numbers.max()) >= len(self._dense):
-            grown = np.full(int(numbers.max()) + 1 + len(self._dense) // 2, -1, dtype=np.int32)
+            grown = np.zeros(int(numbers.max()) + 1 + len(self._dense) // 2, dtype=np.int32)
             grown[: len(self._dense)] = self._dense
             self._dense = grown
-        rows = self._dense[numbers]
+        rows = self._dense[numbers] - 1
         missing = rows < 0
         if missing.any():
             self._add(np.unique(numbers[missing]))
-            rows = self._dense[numbers]
+            rows = self._dense[numbers] - 1
         return rows
 
     def _add(self, numbers: NDArray[np.int64]) -> None:
@@ -242,5 +243,5 @@ class MaskRows:
             if self._dense is None:
                 self._sparse[number] = row
         if self._dense is not None:
-            self._dense[numbers] = np.arange(self._count, wanted, dtype=np.int32)
+            self._dense[numbers] = np.arange(self._count + 1, wanted + 1, dtype=np.int32)
         self._count = wanted
