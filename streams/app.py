@@ -34,7 +34,7 @@ with warnings.catch_warnings():
     # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
     warnings.simplefilter("ignore")
     import faust
-    from faust.types.auth import CredentialsT  # noqa: F401 - loads faust's lazy modules inside this block
+    from faust.types.auth import CredentialsT  # noqa: TC002 - loads faust's lazy modules inside this block
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +93,23 @@ class _State:
         return f"stuck: nothing has gone on for {silent_s:.0f} s" if silent_s > limit_s else ""
 
 
+def credentials(client: Mapping[str, Any]) -> CredentialsT | None:
+    """Faust's form of aiokafka's security arguments; None for a plain connection."""
+    context = client.get("ssl_context")
+    if "sasl_mechanism" in client:
+        return faust.SASLCredentials(
+            username=client["sasl_plain_username"], password=client["sasl_plain_password"],
+            mechanism=client["sasl_mechanism"], ssl_context=context,
+        )  # fmt: skip
+    return None if context is None else faust.SSLCredentials(context)
+
+
 def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
     """The Faust app: one agent that hands raw events to the worker; no tables, no changelog, no web server."""
     app = faust.App(
         settings.group,
         broker=f"kafka://{settings.kafka}",
+        broker_credentials=credentials(settings.client),
         store="memory://",
         datadir=str(settings.data_dir),
         web_enabled=False,
