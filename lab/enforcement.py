@@ -79,7 +79,16 @@ def enforce(plans: Sequence[tuple[str, EndpointPlan]]) -> None:
     Raises:
         UnavailableError: nft refuses.
     """
-    replace_table(TABLE, ruleset(plans))
+    replace(ruleset(plans))
+
+
+def replace(rules: str) -> None:
+    """As :func:`enforce`, with a rule set that was made before.
+
+    Raises:
+        UnavailableError: nft refuses.
+    """
+    replace_table(TABLE, rules)
 
 
 def _tier_chain(name: str, tier: ResolvedTier, direction: str, following: str | None, sets: _Sets) -> list[str]:

@@ -72,15 +72,16 @@ def read() -> Truth:
     Raises:
         UnavailableError: nft refuses, or nothing is being counted.
     """
-    return Truth(sent=_pairs("sent"), delivered=_pairs("delivered"))
+    return Truth(*(pairs(run("nft", "-j", "list", "set", "ip", TABLE, name)) for name in ("sent", "delivered")))
 
 
-def _pairs(name: str) -> Pairs:
-    document: dict[str, Any] = orjson.loads(run("nft", "-j", "list", "set", "ip", TABLE, name))
+def pairs(listed: str) -> Pairs:
+    """The counters of one set, from what ``nft -j list set`` says."""
+    document: dict[str, Any] = orjson.loads(listed)
     elements = next(each["set"] for each in document["nftables"] if "set" in each).get("elem", [])
-    pairs = {}
+    found = {}
     for element in elements:
         source, destination = element["elem"]["val"]["concat"]
         counter = element["elem"]["counter"]
-        pairs[source, destination] = Count(counter["packets"], counter["bytes"])
-    return pairs
+        found[source, destination] = Count(counter["packets"], counter["bytes"])
+    return found

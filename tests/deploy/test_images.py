@@ -77,7 +77,7 @@ def test_a_saved_image_is_what_container_runtimes_import(rootfs: ModuleType, tmp
     root = tmp_path / "root"
     root.mkdir()
     (root / "hello").write_text("hello")
-    rootfs.save(root, {"Entrypoint": ["/hello"]}, "localhost/hello:1", tmp_path / "image.tar")
+    rootfs.save(root, {"Entrypoint": ["/hello"]}, ["localhost/hello:1"], tmp_path / "image.tar")
     with tarfile.open(tmp_path / "image.tar") as archive:
         manifest = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
         config = json.load(archive.extractfile(manifest[0]["Config"]))  # type: ignore[arg-type]

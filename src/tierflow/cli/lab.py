@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import socket
+import threading
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +15,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from tierflow.cli.settings import setting
 from tierflow.cli.state import state_folder
 from tierflow.cli.up import lab_folder
 from tierflow.schemas.clock import SystemClock
@@ -67,6 +73,40 @@ def resume() -> None:
     """Let the pods call again."""
     _lab().resume()
     click.echo("resumed")
+
+
+@command.command("enforce")
+@setting("--node", default=socket.gethostname, show_default="host name", help="The node whose pods are judged.")
+@setting("--kubeconfig", type=click.Path(path_type=Path), default=None, help="How to reach the cluster from outside.")
+def enforce(node: str, kubeconfig: Path | None) -> None:
+    """Enforce a Kubernetes cluster's policies on this node, until SIGTERM; for a demonstration without Calico."""
+    # As above: these bring the policy engine and the Kubernetes client.
+    from tierflow.inventory.kubernetes.api import Api, connect
+    from tierflow.inventory.kubernetes.source import KubernetesSource
+    from tierflow.inventory.versions import Versions
+    from tierflow.lab.command import require_privilege
+    from tierflow.lab.node_enforcement import NodeEnforcement
+    from tierflow.schemas.metrics import Metrics
+
+    require_privilege()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    clock = SystemClock()
+    source = KubernetesSource(Api(partial(connect, kubeconfig), clock), Versions(), clock, Metrics())
+    enforcement = NodeEnforcement(node, source)
+    source.start()
+    try:
+        while not stop.is_set():
+            pods = enforcement.look()
+            if pods is not None:
+                click.echo(f"rules for {pods} pods", err=True)
+            for text in source.said:
+                click.echo(text, err=True)
+            source.said = []
+    finally:
+        enforcement.remove()
+        source.stop()
 
 
 @command.command("down")
