@@ -46,14 +46,14 @@ services: $(INSTALLED) ## Fetch and build the real services that tests need, int
 test: setup ## Run all tests but those of a whole Kubernetes (make e2e). ARGS= passes flags to pytest.
 	@deploy/setup/debian.sh test
 	@$(BIN)/python -m tests.services elasticsearch helm kafka kubernetes
-	@$(BIN)/pytest --ignore tests/deploy/test_cluster.py $(ARGS)
+	@$(BIN)/pytest --ignore tests/cluster $(ARGS)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console/web test --silent
 
 .PHONY: e2e
 e2e: setup ## Install the chart on a real one-node Kubernetes, as root, and look. ARGS= passes flags to pytest.
 	@deploy/setup/debian.sh test
 	@$(BIN)/python -m tests.services
-	@TIERFLOW_REQUIRE_SERVICES=1 $(BIN)/pytest tests/deploy $(ARGS)
+	@TIERFLOW_REQUIRE_SERVICES=1 $(BIN)/pytest tests/cluster --durations=12 $(ARGS)
 
 .PHONY: check
 check: setup ## Format, lint, types, import directions; changes nothing.

@@ -4,7 +4,7 @@
 set -eu
 
 run="python3-venv python3-bpfcc linux-headers-amd64 iproute2 nftables conntrack kmod"
-test="containerd runc containernetworking-plugins mmdebstrap openssl gcc libc6-dev tcpdump openjdk-17-jre-headless maven etcd-server chromium"
+test="containerd runc containernetworking-plugins mmdebstrap curl openssl gcc libc6-dev tcpdump openjdk-17-jre-headless maven etcd-server chromium"
 
 case "${1:-}" in
 run) wanted=$run ;;

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.console.browser import go_through_the_lab
 from tests.end_to_end import written
+from tests.storefront_logs import EDGES, app, edges, since, summed
 
 from tierflow.cli.broker import free_port
 from tierflow.lab import truth
@@ -31,20 +32,6 @@ TRUTH_S = float(os.environ.get("TRUTH_S", "20"))
 """How long traffic is counted; TRUTH_S=60 counts for a minute."""
 TWO_WINDOWS_S = 2 * WINDOW_S + 10
 """Two windows, the allowed lateness, and the time to answer a query on a busy machine."""
-
-EDGES = {
-    ("frontend", "logging"),
-    ("frontend", "microservice1"),
-    ("frontend", "microservice2"),
-    ("microservice1", "logging"),
-    ("microservice1", "microservice2"),
-    ("microservice1", "backend"),
-    ("microservice2", "logging"),
-    ("microservice2", "microservice1"),
-    ("microservice2", "backend"),
-    ("backend", "logging"),
-}
-"""The storefront's call graph, by the part of the pod's name before its ReplicaSet's hash."""
 
 
 @dataclass
@@ -154,19 +141,6 @@ def _read(running: Up) -> None:
     running.screen.extend(line.rstrip() for line in iter(running.process.stdout.readline, ""))
 
 
-def app(name_aggr: str) -> str:
-    """``frontend`` of ``frontend-6d996fbd97-*``."""
-    return name_aggr.rsplit("-", 2)[0]
-
-
-def edges(logs: list[dict[str, Any]], reporter: str) -> set[tuple[str, str]]:
-    return {
-        (app(log["source_name_aggr"]), app(log["dest_name_aggr"]))
-        for log in logs
-        if log["reporter"] == reporter and log["action"] == "allow" and log["policies"]["enforced_policies"]
-    }
-
-
 def test_within_two_windows_every_edge_of_the_call_graph_is_there_from_both_reporters(up: Up) -> None:
     def logs() -> list[dict[str, Any]]:
         return up.flows("--namespace", "storefront")
@@ -256,28 +230,6 @@ def quiet(up: Up) -> int:
     boundary = (int(time.time()) // WINDOW_S + 2) * WINDOW_S
     until(lambda: time.time() >= boundary, 3 * WINDOW_S, time.time)
     return boundary
-
-
-def summed(logs: list[dict[str, Any]], reporter: str) -> dict[tuple[str, str], tuple[int, int]]:
-    """Packets and bytes by (from, to) address, as the reporter's flow logs have them; each name here is one pod."""
-    sums: dict[tuple[str, str], tuple[int, int]] = {}
-    for log in (log for log in logs if log["reporter"] == reporter):
-        (source,), (dest,) = log["source_ips"], log["dest_ips"]
-        outward, inward = ((source, dest), (dest, source)) if reporter == "src" else ((dest, source), (source, dest))
-        for pair, suffix in ((outward, "out"), (inward, "in")):
-            packets, size = sums.get(pair, (0, 0))
-            sums[pair] = (packets + log[f"packets_{suffix}"], size + log[f"bytes_{suffix}"])
-    return {pair: counted for pair, counted in sums.items() if counted[0]}
-
-
-def since(before: truth.Pairs, after: truth.Pairs) -> dict[tuple[str, str], tuple[int, int]]:
-    """What nftables counted between two readings."""
-    nothing = truth.Count(0, 0)
-    found = {
-        pair: (count.packets - before.get(pair, nothing).packets, count.bytes - before.get(pair, nothing).bytes)
-        for pair, count in after.items()
-    }
-    return {pair: counted for pair, counted in found.items() if counted[0]}
 
 
 def test_packets_and_bytes_of_every_pair_equal_what_nftables_counted(up: Up) -> None:

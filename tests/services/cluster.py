@@ -8,6 +8,7 @@ namespaces (control groups, three kernel settings that the kubelet changes) is p
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -22,23 +23,27 @@ import pytest
 
 from tests.conftest import absent
 from tests.services import helm, kubernetes
+from tests.services.cluster_parts import (
+    BUILT,
+    CNI_FOLDER,
+    INTERNET,
+    INTERNET_ADDRESSES,
+    NODE,
+    NODE_ADDRESS,
+    built,
+    commands,
+    write_configuration,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BUILT = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy")
 SYSTEM = ("etcd", "containerd", "runc", "ctr", "conntrack", "nft", "ip", "nsenter", "unshare", "gcc", "openssl")
-CNI_FOLDER = Path("/usr/lib/cni")
-DNS = Path(__file__).parents[2] / "lab" / "dns.py"
-NODE = "node-1"
-NODE_ADDRESS = "10.99.0.1"
-DNS_ADDRESS = "10.244.0.1"
-"""Of the host side of every pod's link (ptp), so that answers come from where questions went."""
-PODS = "10.244.0.0/24"
-SERVICES = "10.96.0.0/16"
-API = f"https://{NODE_ADDRESS}:6443"
+CPU_SHARES = 8 * 1024
 KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+LOCK = Path(tempfile.gettempdir()) / "tierflow-cluster.lock"
+"""Held by the machine's one cluster at a time: two would share control groups, kernel settings and 2 cores."""
 # A test run that is killed takes its cluster with it.
 NEW_NAMESPACES = (
     "setpriv",
@@ -70,13 +75,9 @@ def install() -> str:
         )
     kubernetes.install()
     for name in BUILT:
-        if not _binary(name).exists():
+        if not built(name).exists():
             _build(name)
     return f"Kubernetes {kubernetes.VERSION} with kubelet and kube-proxy"
-
-
-def _binary(name: str) -> Path:
-    return kubernetes.folder() / "bin" / name
 
 
 def _build(name: str) -> None:
@@ -88,7 +89,7 @@ def _build(name: str) -> None:
         ["nice", "-n", "15", "go", "build", "-o", str(unfinished), "-ldflags", flags, f"k8s.io/kubernetes/cmd/{name}"],
         check=True, cwd=scratch, env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"},
     )  # fmt: skip
-    unfinished.rename(_binary(name))
+    unfinished.rename(built(name))
 
 
 class Cluster:
@@ -113,7 +114,7 @@ class Cluster:
             RuntimeError: a part ended or wasn't ready in time; the message has its last lines.
         """
         self._settings = {name: (Path("/proc/sys") / name).read_text() for name in KERNEL_SETTINGS}
-        self._write_configuration()
+        write_configuration(self.folder, self.name)
         self._make_namespaces()
         self._make_control_groups()
         for name in ("etcd", "apiserver"):
@@ -123,8 +124,7 @@ class Cluster:
             self.run(name)
         self.wait("containerd", lambda: self._ctr("version").returncode == 0)
         self._import_pause()
-        self.publish_names()
-        for name in ("kubelet", "proxy", "dns"):
+        for name in ("kubelet", "proxy", "internet"):
             self.run(name)
         self.wait("the node", self.node_is_ready)
 
@@ -168,17 +168,16 @@ class Cluster:
             str(helm.folder() / "helm"), "--kubeconfig", str(self.folder / "admin.conf"), *arguments, check=check,
         )  # fmt: skip
 
-    def publish_names(self, **more: str) -> None:
-        """Let the pods resolve every Service there is now, and ``more`` names to addresses."""
-        services = json.loads(self.kubectl("get", "services", "--all-namespaces", "-o", "json").stdout)["items"]
-        zone = dict(more)
-        for service in services:
-            name = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
-            if service["spec"]["clusterIP"] != "None":
-                zone[name] = zone[f"{name}.cluster.local"] = service["spec"]["clusterIP"]
-        draft = self.folder / "zone.json.new"
-        draft.write_text(json.dumps(zone))
-        draft.rename(self.folder / "zone.json")
+    def processes(self, word: str) -> list[int]:
+        """Process ids, as seen from outside, of what runs in the cluster's pods with ``word`` among its arguments."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                    if word.encode() in arguments and f"/{self.name}/" in (entry / "cgroup").read_text():
+                        found.append(int(entry.name))
+        return found
 
     def load(self, archive: Path) -> None:
         """Import a docker-archive into the node."""
@@ -187,20 +186,21 @@ class Cluster:
             raise RuntimeError(f"{archive}: {done.stderr}")
 
     def inside(self, *command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in the node's network and mount namespaces."""
+        """Run a command in the node's namespaces."""
         done = subprocess.run(
-            ["nsenter", "--target", str(self._init_pid), "--net", "--mount", *command],
+            ["nsenter", "--target", str(self._init_pid), "--net", "--mount", "--pid", *command],
             capture_output=True, text=True, check=False, input=stdin,
         )  # fmt: skip
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command[:8])}: {done.stderr.strip() or done.stdout.strip()}")
         return done
 
-    def run(self, name: str) -> None:
-        """Start one part, in all of the node's namespaces."""
+    def run(self, name: str, *command: str) -> None:
+        """Start one part, or anything else, in all of the node's namespaces; it ends with the cluster."""
+        argv = command or commands(self.folder)[name]
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                ["nsenter", "--target", str(self._init_pid), "--net", "--mount", "--pid", *self._command(name)],
+                ["nsenter", "--target", str(self._init_pid), "--net", "--mount", "--pid", *argv],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -255,100 +255,6 @@ class Cluster:
         path = "{.status.conditions[?(@.type=='Ready')].status}"
         return self.kubectl("get", "node", NODE, "-o", f"jsonpath={path}", check=False).stdout == "True"
 
-    def _command(self, name: str) -> list[str]:
-        at = self.folder
-        kubeconfig = f"--kubeconfig={at}/admin.conf"
-        commands = {
-            "etcd": [
-                "etcd", f"--data-dir={at}/etcd", "--listen-client-urls=http://127.0.0.1:2379",
-                "--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380",
-                "--unsafe-no-fsync", "--log-level=warn",
-            ],
-            "dns": ["env", f"STOREFRONT_ZONE={at}/zone.json", sys.executable, str(DNS), "--listen", "53"],
-            "apiserver": [
-                str(kubernetes.binary()), "--etcd-servers=http://127.0.0.1:2379", "--secure-port=6443",
-                f"--advertise-address={NODE_ADDRESS}", f"--cert-dir={at}/pki", f"--service-cluster-ip-range={SERVICES}",
-                f"--service-account-key-file={at}/sa.key", f"--service-account-signing-key-file={at}/sa.key",
-                "--service-account-issuer=https://kubernetes.default.svc", f"--token-auth-file={at}/tokens",
-                "--authorization-mode=RBAC", "--enable-admission-plugins=NodeRestriction",
-                "--kubelet-preferred-address-types=InternalIP",
-            ],
-            "controller-manager": [
-                str(_binary("kube-controller-manager")), kubeconfig, "--leader-elect=false",
-                f"--service-account-private-key-file={at}/sa.key", f"--root-ca-file={at}/pki/apiserver.crt",
-                "--use-service-account-credentials=false", f"--cert-dir={at}/pki-cm",
-                "--node-monitor-grace-period=40s",
-            ],
-            "scheduler": [str(_binary("kube-scheduler")), kubeconfig, "--leader-elect=false", f"--cert-dir={at}/pki-s"],
-            "containerd": ["containerd", "--config", f"{at}/containerd.toml"],
-            "kubelet": [
-                str(_binary("kubelet")), kubeconfig, f"--config={at}/kubelet.yaml", f"--root-dir={at}/kubelet",
-                f"--hostname-override={NODE}", f"--node-ip={NODE_ADDRESS}", f"--cert-dir={at}/pki-k",
-            ],
-            "proxy": [
-                str(_binary("kube-proxy")), kubeconfig, "--proxy-mode=nftables", f"--cluster-cidr={PODS}",
-                f"--hostname-override={NODE}", "--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0",
-                "--conntrack-tcp-timeout-close-wait=0",
-            ],
-        }  # fmt: skip
-        return commands[name]
-
-    def _write_configuration(self) -> None:
-        at = self.folder
-        # OpenSSL's own default is PKCS#8, which Kubernetes reads.
-        subprocess.run(["openssl", "genrsa", "-out", str(at / "sa.key"), "2048"], check=True, capture_output=True)
-        (at / "tokens").write_text("admin-token,admin,admin,system:masters\n")
-        (at / "admin.conf").write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1", "kind": "Config", "current-context": "c",
-                    "clusters": [{"name": "c", "cluster": {"server": API, "insecure-skip-tls-verify": True}}],
-                    "users": [{"name": "u", "user": {"token": "admin-token"}}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                }
-            )
-        )  # fmt: skip
-        (at / "resolv.conf").write_text(f"nameserver {DNS_ADDRESS}\n")
-        (at / "containerd.toml").write_text(
-            f'version = 2\nroot = "{at}/containerd"\nstate = "{at}/run"\n'
-            f'[grpc]\naddress = "{at}/containerd.sock"\n[ttrpc]\naddress = "{at}/containerd.ttrpc"\n'
-            '[plugins."io.containerd.grpc.v1.cri"]\n'
-            # Where CAP_SYS_RESOURCE is lacking, a lower score than our own can't be set, and every sandbox would fail.
-            'restrict_oom_score_adj = true\nsandbox_image = "localhost/pause:1"\n'
-            f'[plugins."io.containerd.grpc.v1.cri".cni]\nbin_dir = "{CNI_FOLDER}"\nconf_dir = "{at}/cni"\n'
-            f'[plugins."io.containerd.internal.v1.opt"]\npath = "{at}/opt"\n'
-        )
-        (at / "cni").mkdir()
-        plugins = [
-            {
-                "type": "ptp", "ipMasq": False,
-                "ipam": {
-                    "type": "host-local", "dataDir": f"{at}/ipam", "ranges": [[{"subnet": PODS}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": True}},
-        ]  # fmt: skip
-        (at / "cni" / "10-ptp.conflist").write_text(
-            json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins})
-        )
-        (at / "kubelet.yaml").write_text(
-            json.dumps(
-                {
-                    "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-                    "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-                    "authorization": {"mode": "AlwaysAllow"},
-                    "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{self.name}", "failCgroupV1": False,
-                    "failSwapOn": False, "oomScoreAdj": 0, "enforceNodeAllocatable": [],
-                    "containerRuntimeEndpoint": f"unix://{at}/containerd.sock",
-                    "clusterDNS": [DNS_ADDRESS], "clusterDomain": "cluster.local", "resolvConf": f"{at}/resolv.conf",
-                    "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
-                    "podLogsDir": f"{at}/pod-logs",
-                    "nodeStatusUpdateFrequency": "5s",
-                }
-            )
-        )  # fmt: skip
-
     def _make_namespaces(self) -> None:
         self._init = subprocess.Popen(
             (*NEW_NAMESPACES, sys.executable, "-c", INIT),
@@ -366,10 +272,13 @@ class Cluster:
             # Folders of our own: what is named, pinned or listening in them ends with the mount namespace.
             "mount -t tmpfs tmpfs /run; mkdir -p /run/netns /run/lock; mount -t bpf bpf /sys/fs/bpf; "
             "mount -t tmpfs tmpfs /var/log; mkdir /var/log/containers; mount --make-rshared /; "
-            # Two ends of one cable in the same namespace stand in for the node's network card.
-            f"ip link set lo up; ip address add {DNS_ADDRESS}/32 dev lo; "
-            "ip link add node0 type veth peer name node0-peer; ip link set node0-peer up; "
+            # The node's network card: its cable ends in a namespace that stands for the internet.
+            f"ip netns add {INTERNET}; ip link set lo up; "
+            f"ip link add node0 type veth peer name eth0 netns {INTERNET}; "
             f"ip address add {NODE_ADDRESS}/24 dev node0; ip link set node0 up; ip route add default dev node0; "
+            f"for a in 10.99.0.2/24 {' '.join(f'{each}/32' for each in INTERNET_ADDRESSES)}; "
+            f"do ip -n {INTERNET} address add $a dev eth0; done; ip -n {INTERNET} link set eth0 up; "
+            f"ip -n {INTERNET} route add default via {NODE_ADDRESS}; "
             "echo 1 > /proc/sys/net/ipv4/ip_forward",
         )
 
@@ -379,6 +288,10 @@ class Cluster:
     def _make_control_groups(self) -> None:
         for hierarchy in self._hierarchies() or [CONTROL_GROUPS]:
             (hierarchy / self.name).mkdir(exist_ok=True)
+            weight = hierarchy / self.name / "cpu.shares"
+            if weight.exists():
+                # All pods together are one of this machine's tasks otherwise, whatever else runs beside them.
+                weight.write_text(str(CPU_SHARES))
             if (hierarchy / "cpuset.cpus").exists():
                 for setting in ("cpuset.cpus", "cpuset.mems"):
                     (hierarchy / self.name / setting).write_text((hierarchy / setting).read_text())
@@ -402,14 +315,14 @@ class Cluster:
         root.mkdir()
         subprocess.run(["gcc", "-static", "-Os", "-o", str(root / "pause"), str(source)], check=True)
         archive = self.folder / "pause.tar"
-        rootfs_save(root, {"Entrypoint": ["/pause"]}, "localhost/pause:1", archive)
+        rootfs_save(root, {"Entrypoint": ["/pause"]}, ["localhost/pause:1"], archive)
         self.load(archive)
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.inside("ctr", "--address", f"{self.folder}/containerd.sock", *arguments, check=False)
 
 
-def rootfs_save(root: Path, config: dict[str, object], tag: str, output: Path) -> None:
+def rootfs_save(root: Path, config: dict[str, object], tags: list[str], output: Path) -> None:
     """Write a docker-archive, by the builder of the project's own images."""
     import importlib.machinery
     import importlib.util
@@ -421,18 +334,20 @@ def rootfs_save(root: Path, config: dict[str, object], tag: str, output: Path) -
     module = importlib.util.module_from_spec(spec)
     sys.modules["tierflow_rootfs"] = module
     loader.exec_module(module)
-    module.save(root, config, tag, output)
+    module.save(root, config, tags, output)
 
 
 @contextlib.contextmanager
 def running() -> Iterator[Cluster]:
     """A cluster for as long as the context lasts."""
-    cluster = Cluster(Path(tempfile.mkdtemp(prefix="tierflow-cluster-")))
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cluster = Cluster(Path(tempfile.mkdtemp(prefix="tierflow-cluster-")))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 @pytest.fixture(scope="session")
@@ -440,7 +355,7 @@ def cluster() -> Iterator[Cluster]:
     """A running one-node cluster, shared by the session."""
     if os.geteuid() != 0:
         absent("needs root: a kubelet")
-    if not all(_binary(name).exists() for name in BUILT) or not kubernetes.binary().exists():
+    if not all(built(name).exists() for name in BUILT) or not kubernetes.binary().exists():
         absent("Kubernetes is absent: `make services` builds it")
     with running() as each:
         yield each

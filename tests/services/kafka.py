@@ -125,11 +125,13 @@ offsets.topic.num.partitions=4
 
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.data / "kafka.log").open("ab") as output:
-            return subprocess.Popen(
-                ["java", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                 "-cp", f"{folder() / 'jars'}/*", *arguments],
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
+            return subprocess.Popen(java(*arguments), stdout=output, stderr=output, start_new_session=True)
+
+
+def java(*arguments: str) -> list[str]:
+    """The command that runs one of Kafka's main classes with the jars of the cache."""
+    options = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+    return ["java", *options, "-cp", f"{folder() / 'jars'}/*", *arguments]
 
 
 def make(data: Path) -> Kafka:
