@@ -1,4 +1,4 @@
-"""Writes the generated tables: every setting and every metric in docs/operating.md, every value in the chart's README.
+"""Writes what is generated: tables of settings and metrics in docs/operating.md, the chart's values, its dashboard.
 
     python docs/generate.py [--check]        --check writes nothing, and fails if a table is stale
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,8 @@ def _import_everything() -> None:
 
 TABLES = {"settings": settings_table, "metrics": metrics_table, "values": values_table}
 PAGES = (ROOT / "docs" / "operating.md", CHART / "README.md")
+DASHBOARD = CHART / "dashboard.json"
+"""Made by deploy/grafana.py as a whole."""
 
 
 def generated(text: str) -> str:
@@ -130,14 +133,16 @@ def generated(text: str) -> str:
 
 
 def main() -> int:
-    """Write the tables, or check them; returns the exit code."""
-    stale = [page for page in PAGES if generated(page.read_text()) != page.read_text()]
+    """Write the tables and the dashboard, or check them; returns the exit code."""
+    wanted = {page: generated(page.read_text()) for page in PAGES}
+    wanted[DASHBOARD] = runpy.run_path(str(ROOT / "deploy" / "grafana.py"))["text"]()
+    stale = [page for page, text in wanted.items() if not page.exists() or page.read_text() != text]
     if "--check" in sys.argv[1:]:
         for page in stale:
             print(f"{page.relative_to(ROOT)} is stale: run `make docs`", file=sys.stderr)
         return 1 if stale else 0
     for page in stale:
-        page.write_text(generated(page.read_text()))
+        page.write_text(wanted[page])
         print(f"wrote {page.relative_to(ROOT)}")
     return 0
 

@@ -6,17 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
-import pytest
 import yaml
 
-from tests.conftest import absent
-from tests.deploy.test_chart import resolve
 from tierflow.schemas import topics
 
 ROOT = Path(__file__).parents[2]
-COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose" / "compose.yaml").read_text())
-OURS = ("topics", "collector", "inventory", "stream", "sink")
 
 
 def test_the_tables_of_settings_metrics_and_values_are_fresh() -> None:
@@ -41,26 +35,3 @@ def test_every_leaf_of_the_values_has_a_sentence() -> None:
 def test_the_guide_names_every_topic() -> None:
     guide = (ROOT / "docs" / "operating.md").read_text()
     assert [topic.name for topic in topics.ALL if f"`{topic.name}`" not in guide] == []
-
-
-@pytest.mark.parametrize("service", OURS)
-def test_compose_gives_every_stage_arguments_that_its_command_accepts(service: str) -> None:
-    found, rest = resolve(COMPOSE["services"][service]["command"])
-    if found is None:
-        absent(f"tierflow {service} isn't part of this checkout")
-    assert found is not None
-    found.make_parser(click.Context(found)).parse_args(list(rest))
-
-
-@pytest.mark.parametrize("service", OURS)
-def test_compose_drops_all_capabilities_and_adds_them_to_the_collector_only(service: str) -> None:
-    stage = COMPOSE["services"][service]
-    assert stage["cap_drop"] == ["ALL"]
-    assert stage["read_only"] is True
-    assert stage.get("cap_add", []) == (["BPF", "NET_ADMIN", "PERFMON"] if service == "collector" else [])
-
-
-def test_compose_publishes_on_loopback_only() -> None:
-    published = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
-    assert published
-    assert all(port.startswith("127.0.0.1:") for port in published)

@@ -223,6 +223,8 @@ class _Run:
                 if await asyncio.to_thread(lease.try_hold):
                     return True
                 text = "standby: another publisher holds the lease"
+                # Ready to take over: a rolling update goes on.
+                self._stage.is_ready = True
             except TransientError as error:
                 text = str(error)
             if text != said:

@@ -6,6 +6,10 @@
 - --interfaces={{ .Values.collector.interfaces }}
 - --interval-s={{ .Values.collector.intervalSeconds }}
 - --keepalive-s={{ .Values.stream.windowSeconds }}
+- --max-conversations={{ int .Values.collector.maxConversations }}
+{{- if .Values.collector.handOver }}
+- --hand-over
+{{- end }}
 - --node=$(NODE_NAME)
 - --cluster={{ .Values.cluster }}
 - --metrics-host=0.0.0.0
@@ -45,7 +49,22 @@
 {{- define "tierflow.args.console" -}}
 - console
 - --kafka={{ include "tierflow.kafka" . }}
+# Behind a Service; who has no token gets no answer.
+- --host=0.0.0.0
 - --port=8080
+{{- with .Values.console.tokenSecret }}
+- --token-file=/etc/tierflow/console/token
+{{- end }}
+{{- $service := printf "%s-console" (include "tierflow.name" .) }}
+{{- range list $service (printf "%s.%s" $service .Release.Namespace) (printf "%s.%s.svc" $service .Release.Namespace) (printf "%s.%s.svc.cluster.local" $service .Release.Namespace) }}
+- --allow-host={{ . }}
+{{- end }}
+{{- with .Values.console.ingress.host }}
+- --allow-host={{ . }}
+{{- end }}
+{{- range .Values.console.allowedHosts }}
+- --allow-host={{ . }}
+{{- end }}
 {{- end }}
 
 {{- define "tierflow.args.topics" -}}

@@ -8,12 +8,19 @@
     {{- include "tierflow.storeEnvironment" . | nindent 4 }}
   ports:
     - { name: metrics, containerPort: {{ .Values.metrics.port }} }
-  {{- include "tierflow.probes" (dict "port" .Values.metrics.port "alive" "/healthz" "ready" "/readyz") | nindent 2 }}
+  {{- include "tierflow.probes" "metrics" | nindent 2 }}
   resources: {{- toYaml .Values.sink.resources | nindent 4 }}
   {{- include "tierflow.unprivileged" . | nindent 2 }}
   volumeMounts:
     {{- include "tierflow.mounts" . | nindent 4 }}
     {{- include "tierflow.storeMounts" . | nindent 4 }}
+{{- end }}
+
+{{- define "tierflow.consoleVolume" -}}
+{{- if and .Values.console.enabled .Values.console.tokenSecret }}
+- name: console-token
+  secret: { secretName: {{ .Values.console.tokenSecret }} }
+{{- end }}
 {{- end }}
 
 {{- define "tierflow.container.console" -}}
@@ -26,10 +33,13 @@
     {{- include "tierflow.storeEnvironment" . | nindent 4 }}
   ports:
     - { name: http, containerPort: 8080 }
-  {{- include "tierflow.probes" (dict "port" 8080 "alive" "/healthz" "ready" "/healthz") | nindent 2 }}
+  {{- include "tierflow.probes" "http" | nindent 2 }}
   resources: {{- toYaml .Values.console.resources | nindent 4 }}
   {{- include "tierflow.unprivileged" . | nindent 2 }}
   volumeMounts:
     {{- include "tierflow.mounts" . | nindent 4 }}
     {{- include "tierflow.storeMounts" . | nindent 4 }}
+    {{- if .Values.console.tokenSecret }}
+    - { name: console-token, mountPath: /etc/tierflow/console, readOnly: true }
+    {{- end }}
 {{- end }}

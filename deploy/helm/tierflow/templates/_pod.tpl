@@ -88,26 +88,28 @@ securityContext:
   emptyDir: { sizeLimit: 1Gi }
 {{- end }}
 
-{{/* Call with (dict "port" 9464 "alive" "/healthz" "ready" "/readyz"). Stages answer on loopback only, so the question
-is asked inside of the container. */}}
+{{/* Call with the name of the port. The page answers to names that it knows only. */}}
 {{- define "tierflow.probe" -}}
-exec:
-  command: [python3, -c, "import urllib.request; urllib.request.urlopen('http://127.0.0.1:{{ .port }}{{ .path }}', timeout=4)"]
+{{- if eq .port "http" -}}
+httpGet: { path: /healthz, port: http, httpHeaders: [{ name: Host, value: localhost }] }
+{{- else -}}
+httpGet: { path: {{ .path }}, port: {{ .port }} }
+{{- end }}
 timeoutSeconds: 5
 {{- end }}
 
 {{- define "tierflow.probes" -}}
 startupProbe:
-  {{- include "tierflow.probe" (dict "port" .port "path" .alive) | nindent 2 }}
-  periodSeconds: 3
-  failureThreshold: 40
+  {{- include "tierflow.probe" (dict "port" . "path" "/healthz") | nindent 2 }}
+  periodSeconds: 2
+  failureThreshold: 60
 livenessProbe:
-  {{- include "tierflow.probe" (dict "port" .port "path" .alive) | nindent 2 }}
+  {{- include "tierflow.probe" (dict "port" . "path" "/healthz") | nindent 2 }}
   periodSeconds: 20
   failureThreshold: 4
 readinessProbe:
-  {{- include "tierflow.probe" (dict "port" .port "path" .ready) | nindent 2 }}
-  periodSeconds: 10
+  {{- include "tierflow.probe" (dict "port" . "path" "/readyz") | nindent 2 }}
+  periodSeconds: 3
 {{- end }}
 
 {{- define "tierflow.storeEnvironment" -}}
