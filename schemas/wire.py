@@ -25,6 +25,7 @@ HEADER: Final = struct.Struct("<4sHHHBBIQ16sQQQQQQHHI")
 """magic, version, header_bytes, record_bytes, source, reserved, record_count, sequence, boot_id, interval start and
 end, watermark, lost records, packets and bytes, node and cluster name lengths, reserved; 96 bytes."""
 
+_SIGNED_LIMIT: Final = 1 << 63
 _INTERVAL_END: Final = 10
 """Where :data:`HEADER` holds it."""
 
@@ -154,6 +155,8 @@ def decode_batch(message: bytes | memoryview) -> Batch:
         raise RejectedRecord(RejectReason.BAD_HEADER, f"source {source}; accepted {[int(s) for s in Source]}")
     if not interval_start_ns <= interval_end_ns:
         raise RejectedRecord(RejectReason.BAD_TIME, f"interval from {interval_start_ns} to {interval_end_ns} ns")
+    if max(sequence, lost_records, lost_packets, lost_bytes) >= _SIGNED_LIMIT:
+        raise RejectedRecord(RejectReason.BAD_VALUE, "a sequence number or loss of 2**63 or more: no store holds it")
     header = BatchHeader(
         node, cluster, boot_id, sequence, interval_start_ns, interval_end_ns, watermark_ns,
         lost_records, lost_packets, lost_bytes, Source(source),

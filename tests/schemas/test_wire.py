@@ -53,7 +53,7 @@ def test_the_c_struct_has_the_sizes_and_offsets_of_the_dtype(tmp_path: Path) -> 
     node=st.text(min_size=1, max_size=20).filter(lambda text: _encodes(text)),
     cluster=st.text(max_size=20).filter(lambda text: _encodes(text)),
     count=st.integers(0, 50),
-    sequence=st.integers(0, 2**64 - 1),
+    sequence=st.integers(0, 2**63 - 1),
 )
 def test_what_is_encoded_is_decoded(node: str, cluster: str, count: int, sequence: int) -> None:
     header = replace(HEADER_EXAMPLE, node=node, cluster=cluster, sequence=sequence)
@@ -110,6 +110,16 @@ def test_the_interval_end_is_told_without_decoding() -> None:
     header = BatchHeader("n", "", bytes(16), 1, 1_000, 2_000, 1_500)
     assert interval_end_of(encode_batch(header, np.zeros(0, RECORD))) == 2_000
     assert interval_end_of(b"TFLO") == interval_end_of(bytes(200)) == interval_end_of(b"") == 0
+
+
+@pytest.mark.parametrize("name", ["sequence", "lost_records", "lost_packets", "lost_bytes"])
+def test_a_number_that_no_store_holds_is_refused(name: str) -> None:
+    fits = BatchHeader("n", "", bytes(16), 1, 1, 2, 1)
+    largest = encode_batch(replace(fits, **{name: 2**63 - 1}), np.zeros(0, RECORD))
+    assert getattr(decode_batch(largest).header, name) == 2**63 - 1
+    with pytest.raises(RejectedRecord) as refused:
+        decode_batch(encode_batch(replace(fits, **{name: 2**63}), np.zeros(0, RECORD)))
+    assert refused.value.reason == RejectReason.BAD_VALUE
 
 
 def test_bytes_after_the_last_record_are_refused() -> None:

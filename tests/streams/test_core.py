@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import islice
 
 import pytest
+from benchmarks.poison import Poison
 from benchmarks.streams import connections_of, messages_of, totals_of, truth
 from benchmarks.workload import Size, Workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.streams.scene import START_NS, Run, inventory, message, record
+from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.record import Reporter
-from tierflow.schemas.wire import HEADER
 from tierflow.streams.core.groups import Levels
 
 SMALL = Size(connections=800, pods=80, namespaces=5, services=20, nodes=3, policies=20)
@@ -81,35 +82,13 @@ def test_ipv6_and_ipv4_conversations_are_counted_alike(address: str) -> None:
     assert sorted(log["num_flows"] for log in run.all_logs()) == [1, 1]
 
 
-def poison(rng: random.Random, good: bytes) -> bytes:
-    kind = rng.randrange(6)
-    if kind == 0:
-        return rng.randbytes(rng.randrange(0, 400))
-    value = bytearray(good)
-    if kind == 1:
-        return bytes(value[: rng.randrange(len(value))])
-    if kind == 2:
-        value[rng.randrange(HEADER.size)] ^= 1 << rng.randrange(8)
-    elif kind == 3:
-        value[rng.randrange(len(value))] = rng.randrange(256)
-    elif kind == 4:
-        at = rng.randrange(0, len(value) - 8)
-        value[at : at + 8] = rng.choice([b"\xff" * 8, b"\0" * 8, b"\xff" * 7 + b"\x7f"])
-    else:
-        value += rng.randbytes(3)
-    return bytes(value)
-
-
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_poison_kills_nothing_and_everything_is_accounted_for(seed: int) -> None:
-    rng = random.Random(seed)
     run = Run()
-    good = message(0, [record("frontend-1", "backend-1", ports=(p, 80)) for p in range(1, 6)], end_s=2).value
     offset = 0
-    for _ in range(20):
-        bad = replace(message(offset, [], end_s=2), value=poison(rng, good))
-        run.feed(bad)
+    for key, value in islice(Poison(seed, START_NS + 2 * NS_PER_S), 20):
+        run.feed(replace(message(offset, [], end_s=2), key=key, value=value or b""))
         offset += 1
     run.feed(message(offset, [record("rogue", "frontend-1")], end_s=3, node="fine", sequence=0))
     run.feed(message(offset + 1, [], end_s=4000, node="fine", sequence=1))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,16 @@ def totals(logs: dict[str, dict[str, Any]]) -> Counter[str]:
     return found
 
 
+def _scrape(port: int) -> dict[str, list[float]]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line and not line.startswith("#")]
+    found: dict[str, list[float]] = {}
+    for line in lines:
+        name, value = line.rsplit(" ", 1)
+        found.setdefault(name.split("{")[0], []).append(float(value))
+    return found
+
+
 @dataclass(slots=True)
 class Rig:
     """A workload on a broker, with workers as child processes."""
@@ -75,6 +86,7 @@ class Rig:
     workload: Workload = field(init=False)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
+    logs: dict[int, Path] = field(default_factory=dict)
     started: int = 0
     producer: Any = None
 
@@ -118,6 +130,7 @@ class Rig:
                 stderr=output, env=os.environ | {"PYTHONPATH": ""}, start_new_session=True,
             )  # fmt: skip
         self.workers.append(worker)
+        self.logs[worker.pid] = log
         return worker
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
@@ -129,7 +142,8 @@ class Rig:
     def revive(self) -> None:
         """Start a new worker for each that found no broker, as any supervisor does; another end is a failure."""
         for worker in [each for each in self.workers if each.poll() is not None]:
-            assert worker.returncode == UnavailableError.exit_code, f"a worker ended with {worker.returncode}"
+            words = self.logs[worker.pid].read_text()[-3000:]
+            assert worker.returncode == UnavailableError.exit_code, f"a worker ended with {worker.returncode}: {words}"
             self.workers.remove(worker)
             self.start_worker()
 
@@ -161,9 +175,13 @@ class Rig:
     async def raw(self) -> list[list[tuple[int, bytes]]]:
         """``(timestamp, value)`` of all raw messages, by partition, in order."""
         found: list[list[tuple[int, bytes]]] = [[] for _ in range(self.partitions)]
-        async for message in self._all(topics.FLOWS_RAW.name):
+        async for message in self.all_messages(topics.FLOWS_RAW.name):
             found[message.partition].append((message.timestamp, message.value))
         return found
+
+    async def metrics(self, port: int) -> dict[str, list[float]]:
+        """Values of all series of each metric of a worker."""
+        return await asyncio.to_thread(_scrape, port)
 
     async def settled(self, timeout_s: float) -> bool:
         """Wait until the group has acknowledged everything."""
@@ -191,14 +209,14 @@ class Rig:
         """Documents by id, how many messages, and the ids under which different contents were written."""
         found: dict[str, dict[str, Any]] = {}
         count, differing = 0, []
-        async for message in self._all(topic):
+        async for message in self.all_messages(topic):
             document = orjson.loads(message.value)
             count += 1
             if found.setdefault(document["id"], document) != document:
                 differing.append(document["id"])
         return found, count, differing
 
-    async def _all(self, topic: str) -> AsyncIterator[Any]:
+    async def all_messages(self, topic: str) -> AsyncIterator[Any]:
         """All messages of a topic as it is now."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None)
         await consumer.start()

@@ -40,7 +40,7 @@ def command(
         return
     reports = []
     for path in sorted(folder.glob("*.py")):
-        if path.stem in {"__init__", "harness", "workload"} or (names and path.stem not in names):
+        if path.stem in {"__init__", "harness", "poison", "workload"} or (names and path.stem not in names):
             continue
         run = getattr(importlib.import_module(f"benchmarks.{path.stem}"), "run", None)
         if run is None:
