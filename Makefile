@@ -45,7 +45,7 @@ services: $(INSTALLED) ## Fetch and build the real services that tests need, int
 .PHONY: test
 test: setup ## Run all tests but those of a whole Kubernetes (make e2e). ARGS= passes flags to pytest.
 	@deploy/setup/debian.sh test
-	@$(BIN)/python -m tests.services elasticsearch helm kafka kubernetes
+	@$(BIN)/python -m tests.services compose elasticsearch helm kafka kubernetes prometheus
 	@$(BIN)/pytest --ignore tests/cluster $(ARGS)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console/web test --silent
 
