@@ -119,6 +119,7 @@ def test_a_replay_gives_byte_identical_results_whenever_snapshots_were_taken(ste
     assert answers(set()) == answers(set(looks)) == answers(set(range(len(wire))))
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_a_compacted_topic_gives_the_same_history(steps) -> None:
     messages, _ = publish(steps)
@@ -133,6 +134,7 @@ def test_a_compacted_topic_gives_the_same_history(steps) -> None:
             assert holder(full.snapshot(), address, at) == holder(short.snapshot(), address, at)
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_a_publisher_that_takes_over_publishes_only_what_differs(steps) -> None:
     messages, _ = publish(steps)
