@@ -212,12 +212,21 @@ class Worker:
             return False
         return all((self._stage.partitions[each].position or 0) >= ends.get(tp, 0) for each, tp in tps.items())
 
+    def _end_of(self, number: int) -> int:
+        """The end of a partition by the last fetch, 0 where it isn't known."""
+        if self.consumer is None:
+            return 0
+        try:
+            return self.consumer.highwater(_faust_tp(self._topic, number)) or 0
+        except AssertionError:
+            # aiokafka asserts that the partition is assigned, and a rebalance in Faust's thread may just have taken it.
+            return 0
+
     def _show_progress(self) -> int:
         """Set the gauges; returns how many messages wait in the topic."""
         behind = 0
         for number, partition in self._stage.partitions.items():
-            end = 0 if self.consumer is None else self.consumer.highwater(_faust_tp(self._topic, number)) or 0
-            lag = max(0, end - (partition.position or 0))
+            lag = max(0, self._end_of(number) - (partition.position or 0))
             self._metrics.set(m.LAG, lag, partition=str(number))
             behind += lag
         self._metrics.set(m.OPEN_WINDOWS, sum(each.open_windows for each in self._stage.partitions.values()))

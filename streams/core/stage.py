@@ -266,6 +266,10 @@ class Stage:
                     return
 
     def _compact(self, node: Node, taken: Sums) -> None:
+        if node.silent and not node.windows:
+            # It may have left the cluster; if not, it costs little to begin anew.
+            node.flows, node.groups = Flows(self._seed), None
+            return
         if node.flows.compact(taken, [each.sums for each in node.windows.values()]):
             node.groups = None
 

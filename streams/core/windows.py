@@ -101,6 +101,7 @@ class Node:
     cluster: str
     flows: Flows
     groups: Groups | None = None
+    silent: bool = False
     watermark_ns: int = 0
     closed_below: int = 0
     last_timestamp_ms: int = 0
@@ -158,6 +159,7 @@ class Partition:
         node = self.nodes.get(header.node)
         if node is None:
             node = self.nodes[header.node] = Node(header.cluster, Flows(self.seed))
+        node.silent = False
         node.last_timestamp_ms = max(node.last_timestamp_ms, timestamp_ms)
         self.idle_from_ms = min(self.idle_from_ms, timestamp_ms + self.settings.idle_s * 1000)
         if not self._fresh(node, header):
@@ -206,7 +208,7 @@ class Partition:
                 last = max(node.windows)
                 if last >= node.closed_below:
                     node.closed_below = last + 1
-                    self.closing = True
+                    node.silent = self.closing = True
 
     def holds_idle(self, timestamp_ms: int) -> bool:
         """Whether :meth:`close_idle` would close a window."""

@@ -138,6 +138,21 @@ def test_what_is_not_seen_any_more_is_dropped_and_what_goes_on_stays_the_same() 
     assert [log["num_flows"] for log in run.all_logs() if log["dest_name"] == "frontend-1"] == [3000] * 12
 
 
+def test_a_node_that_fell_silent_is_not_remembered_but_for_its_batches() -> None:
+    run = Run()
+    run.feed(message(0, [record("frontend-1", "backend-1")], end_s=2))
+    node = run.stage.partitions[0].nodes["node-a"]
+    known = node.flows
+    run.keep(run.stage.close_idle(START_NS // 1_000_000 + 100_000))
+    assert len(run.logs) == 1
+    assert node.flows is not known
+    assert node.flows.connections.count == 1
+    run.feed(message(1, [record("frontend-1", "backend-1", at_s=101)], end_s=102), message(2, [], end_s=140))
+    assert len(run.logs) == 2
+    run.feed(message(3, [record("frontend-1", "backend-1", at_s=101)], end_s=102, sequence=1, written_s=150))
+    assert run.outcomes[-1].duplicates == 1
+
+
 @pytest.mark.parametrize("handful", [1, 3, 20])
 def test_a_window_over_its_bound_is_written_in_parts_that_add_up_and_are_the_same_when_replayed(handful: int) -> None:
     messages = [
