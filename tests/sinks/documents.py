@@ -91,6 +91,7 @@ def logs(draw: st.DrawFn, most: int = 40) -> list[dict[str, Any]]:
                 source_name_aggr=draw(NAMES),
                 dest_name_aggr=draw(NAMES),
                 source_type=draw(st.sampled_from(list(flow_log.EndpointType))),
+                dest_type=draw(st.sampled_from(list(flow_log.EndpointType))),
                 source_ip=draw(st.sampled_from([None, "10.0.0.9", "10.0.0.10", "2001:db8::1"])),
                 source_ips=draw(st.lists(st.sampled_from(["10.0.0.9", "10.0.0.10"]), max_size=2)),
                 dest_port=draw(st.sampled_from([None, 53, 443, 8080])),
@@ -163,21 +164,28 @@ SELECTORS = st.sampled_from(
         'app ends with "end"', 'app == "backend" || (has(fw-zone) && fw-zone != "dmz")', 'a contains "?"',
     ]
 )  # fmt: skip
-FILTERS = st.builds(
-    Filter,
-    start_s=st.none() | TIMES,
-    end_s=st.none() | TIMES,
-    actions=_some(["allow", "deny"]),
-    reporters=_some(["src", "dst"]),
-    evidence=_some(["leak", "enforced"]),
-    ports=_some([53, 443, 1]),
-    namespaces=_some(["storefront", "ac*", "-"]),
-    source_namespaces=_some(["storefront", "kube-*"]),
-    names=_some(["front*", "frontend-6d99-*", "pub"]),
-    dest_names=_some(["*", "rogue-8-*"]),
-    source_types=_some(["wep", "net"]),
-    labels=SELECTORS,
-    source_labels=SELECTORS,
-    dest_labels=SELECTORS,
-    policies=_some(["default.trusted", "|deny|2", "staged:", "*"]),
-) | st.builds(Filter)
+_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "start_s": TIMES,
+    "end_s": TIMES,
+    "actions": _some(["allow", "deny"]),
+    "reporters": _some(["src", "dst"]),
+    "evidence": _some(["leak", "enforced"]),
+    "protocols": _some(["tcp", "udp", "sctp"]),
+    "ports": _some([53, 443, 1]),
+    "namespaces": _some(["storefront", "ac*", "-"]),
+    "source_namespaces": _some(["storefront", "kube-*"]),
+    "dest_namespaces": _some(["acme", "-"]),
+    "names": _some(["front*", "frontend-6d99-*", "pub"]),
+    "source_names": _some(["pub", "rogue-*"]),
+    "dest_names": _some(["*", "rogue-8-*"]),
+    "source_types": _some(["wep", "net"]),
+    "dest_types": _some(["wep", "ns"]),
+    "labels": SELECTORS,
+    "source_labels": SELECTORS,
+    "dest_labels": SELECTORS,
+    "policies": _some(["default.trusted", "|deny|2", "staged:", "*"]),
+}
+FILTERS = st.lists(st.sampled_from(sorted(_VALUES)), max_size=3, unique=True).flatmap(
+    lambda names: st.builds(Filter, **{name: _VALUES[name] for name in names})
+)
+"""Of up to three fields: of more, nearly every answer would be empty."""
