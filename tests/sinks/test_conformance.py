@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import socket
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import pytest
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.sinks.documents import DAY_S, FILTERS, counters, logs, losses, whole_log
 from tests.sinks.elasticsearch_sink import INDEX
+from tierflow.cli.web import Server
 from tierflow.schemas.errors import ConfigurationError
 from tierflow.sinks.documents import FLOW_LOG_TYPES, LOSS_TYPES, POLICY_COUNTER_TYPES, flatten
 from tierflow.sinks.duckdb.database import Database
@@ -26,10 +31,15 @@ from tierflow.sinks.elasticsearch.store import ElasticsearchStore
 from tierflow.sinks.elasticsearch.writer import Document, ElasticsearchWriter
 from tierflow.sinks.read.interface import Filter, Store
 from tierflow.sinks.read.memory import MemoryStore
+from tierflow.sinks.read.remote import RemoteStore
+from tierflow.sinks.read.serve import application
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from starlette.applications import Starlette
+    from starlette.types import Receive, Scope, Send
 
     from tests.services.elasticsearch import Elasticsearch
 
@@ -75,6 +85,37 @@ class DuckDBCase:
         return DuckDBStore(database)
 
 
+class ServedCase(DuckDBCase):
+    """The embedded store as another process asks it: every question and answer travels as JSON."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._asked: Starlette | None = None
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            assert self._asked is not None
+            await self._asked(scope, receive, send)
+
+        server = Server(uvicorn.Config(dispatch, log_config=None, lifespan="off"))
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self._store = RemoteStore(f"http://127.0.0.1:{listener.getsockname()[1]}")
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield
+            finally:
+                self._store.close()
+                server.should_exit = True
+                thread.join()
+
+    def fill(self, logs: Documents, counters: Documents = (), losses: Documents = ()) -> Store:
+        self._asked = application(super().fill(logs, counters, losses))
+        return self._store
+
+
 class ElasticsearchCase:
     """The real Elasticsearch."""
 
@@ -108,10 +149,15 @@ class ElasticsearchCase:
                 self._connection.client.indices.delete_index_template(name=self._names.template(kind))
 
 
-@pytest.fixture(scope="module", params=["duckdb", "elasticsearch", "elasticsearch_nine"])
+@pytest.fixture(scope="module", params=["duckdb", "served", "elasticsearch", "elasticsearch_nine"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     if request.param == "duckdb":
         yield DuckDBCase(tmp_path_factory.mktemp("stores"))
+        return
+    if request.param == "served":
+        served = ServedCase(tmp_path_factory.mktemp("served"))
+        with served.serving():
+            yield served
         return
     found = ElasticsearchCase(request.getfixturevalue(request.param))
     yield found
