@@ -212,27 +212,32 @@ class Worker:
             return False
         return all((self._stage.partitions[each].position or 0) >= ends.get(tp, 0) for each, tp in tps.items())
 
-    def _end_of(self, number: int) -> int:
-        """The end of a partition by the last fetch, 0 where it isn't known."""
-        if self.consumer is None:
-            return 0
-        try:
-            return self.consumer.highwater(_faust_tp(self._topic, number)) or 0
-        except AssertionError:
-            # aiokafka asserts that the partition is assigned, and a rebalance in Faust's thread may just have taken it.
-            return 0
-
     def _show_progress(self) -> int:
         """Set the gauges; returns how many messages wait in the topic."""
         behind = 0
         for number, partition in self._stage.partitions.items():
-            lag = max(0, self._end_of(number) - (partition.position or 0))
+            end = self._end_of(number)
+            if end is None:
+                # Somebody else's by now: nothing of it may be closed here.
+                behind += 1
+                continue
+            lag = max(0, end - (partition.position or 0))
             self._metrics.set(m.LAG, lag, partition=str(number))
             behind += lag
         self._metrics.set(m.OPEN_WINDOWS, sum(each.open_windows for each in self._stage.partitions.values()))
         self._metrics.set(m.UNSETTLED, len(self._unsettled))
         self._end_quiet_series()
         return behind
+
+    def _end_of(self, number: int) -> int | None:
+        """The partition's end as last heard; None when it has been taken away, which its own thread may do any time."""
+        tp = _faust_tp(self._topic, number)
+        if self.consumer is None or tp not in self.consumer.assignment():
+            return None
+        try:
+            return self.consumer.highwater(tp) or 0
+        except AssertionError:  # aiokafka's way to say that it went between these two lines
+            return None
 
     def _end_quiet_series(self) -> None:
         now = self._clock.monotonic_s()

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
+from faust.types import TP
 
 from tests.streams.scene import START_NS, WINDOW, inventory, message, record
 from tierflow.policy import compile_policies
@@ -36,12 +36,17 @@ class Consumer:
     fresh_end: int | None = None
     acknowledged: list[int] = field(default_factory=list)
     turns: int = 0
+    assigned: bool = True
+    revoked_unseen: bool = False
 
     def assignment(self) -> set[Any]:
-        return {TopicPartition("raw", 0)}
+        return {TP("raw", 0)} if self.assigned else set()
 
     def highwater(self, _: Any) -> int:
         self.turns += 1
+        # As aiokafka does: its own thread may have given the partition away since it was asked for the assignment.
+        assert self.assigned, "Partition is not assigned"
+        assert not self.revoked_unseen, "Partition is not assigned"
         return self.end
 
     async def highwaters(self, *tps: Any) -> dict[Any, int]:
@@ -74,6 +79,7 @@ class Bench:
     output: Output = field(default_factory=Output)
     worker: Worker = field(init=False)
     stage: Stage = field(init=False)
+    running: asyncio.Task[None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.stage = Stage(StageSettings(WINDOW), compile_policies)
@@ -104,10 +110,10 @@ async def until(condition: Any) -> None:
 @pytest.fixture
 async def bench() -> Any:
     made = Bench()
-    running = asyncio.create_task(made.worker.run())
+    made.running = asyncio.create_task(made.worker.run())
     yield made
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    made.running.cancel()
+    await asyncio.gather(made.running, return_exceptions=True)
 
 
 def closing(offset: int = 0, end_s: float = 20) -> list[Message]:
@@ -209,6 +215,27 @@ async def test_a_silent_nodes_window_is_closed_by_the_clock_only_when_the_broker
     bench.clock.advance_ns(1_000_000)
     await until(lambda: len(asked) > 2 or bench.output.logs)
     assert (len(bench.output.logs) == 1) == closed
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_partition_that_is_taken_away_at_any_moment_ends_no_worker(bench: Bench, seen: bool) -> None:
+    await bench.worker.take(bench.event(closing()[0]))
+    await until(lambda: bench.stage.partitions[0].open_windows == 1)
+    if seen:
+        bench.worker.consumer = bench.consumer
+        await bench.worker.take(bench.event(closing()[1]))
+        bench.output.open.clear()
+        await until(lambda: len(bench.stage.partitions[0].feeding) == 2)
+        bench.consumer.assigned = False
+        bench.output.open.set()
+        await until(lambda: not bench.stage.partitions)
+    else:
+        bench.consumer.revoked_unseen = True
+        turns = bench.consumer.turns
+        await until(lambda: bench.consumer.turns > turns + 3)
+        bench.consumer.revoked_unseen = False
+        await until(lambda: bench.live.value(m.OPEN_WINDOWS) == 1)
+    assert not bench.running.done()
 
 
 async def test_health_says_what_is_wrong(bench: Bench) -> None:
