@@ -47,8 +47,9 @@ def test_the_topics_were_made_with_their_partitions_and_the_charts_own_tests_pas
     job = ("job/flows-tierflow-topics-1", "--namespace", NAMESPACE)
     site.cluster.kubectl("wait", "--for=condition=complete", *job, "--timeout=60s")
     said = site.cluster.kubectl("logs", *job).stdout
-    assert "flows.raw.v1: created with 8 partitions" in said
-    assert "inventory.v1: created with 1 partitions" in said
+    # A worker that was quicker has made them by the same contract.
+    assert re.search(r"^flows\.raw\.v1: (created with )?8 partitions$", said, re.MULTILINE)
+    assert re.search(r"^inventory\.v1: (created with )?1 partitions$", said, re.MULTILINE)
     assert "Phase:          Succeeded" in site.helm("test", "flows", "--timeout=90s")
 
 

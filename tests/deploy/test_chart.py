@@ -176,6 +176,9 @@ def test_the_real_command_accepts_every_argument_and_variable_of_the_chart(helm:
         ("trial", "collector.capabilities={SYS_ADMIN}", "/collector/capabilities/0"),
         ("trial", "collector.intervalSeconds=0.01", "/collector/intervalSeconds"),
         ("trial", "console.port=70000", "/console/port"),
+        ("trial", "console.allowedHosts={http://flows}", "/console/allowedHosts/0"),
+        ("trial", "collector.maxConversations=10", "/collector/maxConversations"),
+        ("trial", "collector.handOver=later", "/collector/handOver"),
         ("trial", "kafka.bootstrapServers=kafka:9092", "exclude each other"),
         ("production", "kafka.bootstrapServers=kafka", "/kafka/bootstrapServers"),
         ("production", "kafka.bootstrapServers=", "kafka.bootstrapServers: give host:port"),
@@ -189,6 +192,33 @@ def test_a_wrong_value_is_refused_by_name(helm: str, profile: str, setting: str,
     done = template(helm, profile, setting)
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_the_page_answers_to_its_own_names_with_a_token_from_a_secret_that_is_in_no_argument(helm: str) -> None:
+    settings = ("console.tokenSecret=page", "console.allowedHosts={flows.lan}", *EVERYTHING)
+    for profile in PROFILES:
+        specs = [
+            spec for component, spec in pods(rendered(helm, profile, *settings)) if component in ("sink", "console")
+        ]
+        (spec,) = [each for each in specs if any(container["name"] == "console" for container in each["containers"])]
+        (container,) = [each for each in spec["containers"] if each["name"] == "console"]
+        hosts = {each.removeprefix("--allow-host=") for each in container["args"] if each.startswith("--allow-host=")}
+        assert {"flows-tierflow-console.tierflow.svc", "flows.example", "flows.lan"} <= hosts
+        assert "--token-file=/etc/tierflow/console/token" in container["args"]
+        assert [volume["secret"] for volume in spec["volumes"] if volume["name"] == "console-token"] == [
+            {"secretName": "page"}
+        ]
+
+
+def test_chart_plain_role_and_the_storefronts_enforcer_read_the_same_objects(helm: str) -> None:
+    deploy = CHART.parents[1]
+    plain = list(yaml.safe_load_all((deploy / "rbac" / "inventory-clusterrole.yaml").read_text()))
+    enforcer = list(yaml.safe_load_all((deploy / "storefront" / "enforcer" / "enforcer.yaml").read_text()))
+    roles = [
+        next(document["rules"] for document in documents if document["kind"] == "ClusterRole")
+        for documents in (rendered(helm, "trial"), plain, enforcer)
+    ]
+    assert roles[0] == roles[1] == roles[2]
 
 
 def test_the_defaults_alone_ask_for_a_kafka(helm: str) -> None:
