@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 IDLE_S = 10
 """Nodes that only poison speaks of fall silent; what they hold is settled after this."""
+AHEAD = 5_000
+"""Messages that may wait: the worker sets the pace, so that it sees poison to the end."""
 PER_BATCH = 20
 """Poisoned messages for each good one."""
 
@@ -57,7 +59,7 @@ async def fuzz(rig: Rig, seconds: float, seed: int) -> Report:
     port = free_port()
     worker = rig.start_worker("--metrics-port", str(port))
     try:
-        good, poisoned = await _send(rig, Poison(seed, rig.workload.start_ns + NS_PER_S), worker, seconds)
+        good, poisoned = await _send(rig, Poison(seed, rig.workload.start_ns + NS_PER_S), worker, port, seconds)
         check(await rig.settled(300), "not everything was acknowledged")
         check(worker.poll() is None, f"the worker ended with {worker.returncode}")
         return await _judge(rig, port, good, poisoned)
@@ -65,7 +67,9 @@ async def fuzz(rig: Rig, seconds: float, seed: int) -> Report:
         await rig.tear_down()
 
 
-async def _send(rig: Rig, poison: Poison, worker: subprocess.Popen[bytes], seconds: float) -> tuple[int, int]:
+async def _send(
+    rig: Rig, poison: Poison, worker: subprocess.Popen[bytes], port: int, seconds: float
+) -> tuple[int, int]:
     topic = rig.prefix + topics.FLOWS_RAW.name
     sequences = [0] * rig.workload.size.nodes
     until = time.monotonic() + seconds
@@ -86,12 +90,21 @@ async def _send(rig: Rig, poison: Poison, worker: subprocess.Popen[bytes], secon
                 await rig.producer.send(topic, bad, key, partition=0)
             good, poisoned = good + 1, poisoned + PER_BATCH
         check(worker.poll() is None, f"the worker ended with {worker.returncode}")
+        while good + poisoned - await _read(rig, port) > AHEAD and time.monotonic() < until:  # noqa: ASYNC110 - another process has no event here
+            await asyncio.sleep(0.1)
     at_ns = rig.workload.start_ns + number * NS_PER_S // 4 + 60 * NS_PER_S
     for node, value in rig.workload.closing(at_ns, sequences):
         await rig.send(node, value, count=False)
         good += 1
     await rig.producer.flush()
     return good, poisoned
+
+
+async def _read(rig: Rig, port: int) -> int:
+    try:
+        return int(sum((await rig.metrics(port)).get("tierflow_stream_read_batches_total", ())))
+    except OSError:  # it is starting
+        return 0
 
 
 async def _judge(rig: Rig, port: int, good: int, poisoned: int) -> Report:
