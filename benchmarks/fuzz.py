@@ -114,7 +114,9 @@ async def _judge(rig: Rig, port: int, good: int, poisoned: int) -> Report:
     records = expected.read(mine)
     check(len(mine) == good, f"{len(mine)} good batches in the topic, not {good}")
     logs, _, differing = await rig.documents("flows.logs.v1")
-    check(not differing, "flow logs of one id differ")
+    # Poison may use one sequence number for two batches; nobody can tell which of them is meant.
+    wrong = [each for each in differing if logs[each]["host"].startswith("node-")]
+    check(not wrong, f"flow logs of one id differ: {wrong[:3]}")
     found = summed(log for log in logs.values() if log["host"].startswith("node-"))
     check(found == expected.totals, "good traffic differs from the truth")
     losses, _, _ = await rig.documents("flows.loss.v1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -64,6 +63,7 @@ class StreamSettings:
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
+STOP_S: Final = 3.0
 SLOW_S: Final = 30.0
 """A worker whose loop has not come round for this long is not ready: most likely the broker takes nothing."""
 STUCK_S: Final = 300.0
@@ -179,11 +179,17 @@ async def run(
     ]
     try:
         app.finalize()
-        await app.start()
+        waiting = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(app.start())
+        # Joining a group whose members have died takes until they are given up; who is told to go doesn't wait for it.
+        await asyncio.wait({waiting, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        starting.result()
         tasks.append(asyncio.create_task(_watch(app), name="faust"))
         state.reading = True
         ready()
-        waiting = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         for task in done - {waiting}:
@@ -192,10 +198,10 @@ async def run(
         state.reading = False
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(app.stop(), 3)
-        await asyncio.gather(output.stop(), reader.stop(), return_exceptions=True)
+        # Nothing here is owed to anybody: what isn't acknowledged is read again. So no end is waited for beyond this.
+        ending = {*tasks, asyncio.create_task(app.stop())}
+        await asyncio.wait(ending, timeout=STOP_S)
+        await asyncio.wait({asyncio.create_task(output.stop()), asyncio.create_task(reader.stop())}, timeout=STOP_S)
 
 
 async def _watch(app: faust.App) -> None:

@@ -98,11 +98,11 @@ def command(
 
     async def work(stage: Stage) -> None:
         await run(settings, stage.live, stage.probes, stage.stop, stage.ready)
+        # Faust leaves tasks and a thread behind that may never end; nothing is left to do, so they aren't waited for.
+        logging.shutdown()
+        os._exit(0)
 
     try:
         asyncio.run(run_stage(kafka, settings.client, metrics_at, work))
     except OSError as error:
         raise ConfigurationError(f"stream: {error.strerror or error}") from error
-    # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
-    logging.shutdown()
-    os._exit(0)
