@@ -82,6 +82,7 @@ class DuckDBSink:
         """Connect, and take up where the store's documents end."""
         await self._consumer.start()
         await self._dead_letters.start()
+        await self._learn_partitions()
         await self._assign(self._writer.offsets())
 
     async def stop(self) -> None:
@@ -111,6 +112,15 @@ class DuckDBSink:
             if polled:
                 await self._move(polled, stop)
 
+    async def _learn_partitions(self) -> bool:
+        """Have the client know the partitions of the topics that there are; False when there is none of them."""
+        known = await self._consumer.topics() & TABLE_OF.keys()
+        for topic in known:
+            if self._consumer.partitions_for_topic(topic) is None:
+                # A consumer that subscribes to nothing is told of no topic until it asks about one.
+                await self._consumer.end_offsets([TopicPartition(topic, 0)])
+        return bool(known)
+
     async def _assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
         wanted = [
             TopicPartition(topic, partition)
@@ -131,8 +141,7 @@ class DuckDBSink:
 
     async def _check(self) -> None:
         """Take new partitions; where a partition now ends before our position, its broker lost it: begin again."""
-        known = await self._consumer.topics()
-        if known & TABLE_OF.keys():
+        if await self._learn_partitions():
             await self._assign({})
         assigned = list(self._consumer.assignment())
         if not assigned:
