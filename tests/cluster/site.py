@@ -106,7 +106,7 @@ class Site:
         """``tierflow flows`` in the sink's pod."""
         done = self.cluster.kubectl(
             "exec", "--namespace", NAMESPACE, "flows-tierflow-sink-0", "--container", "sink", "--",
-            "tierflow", "flows", "--output", "json", "--limit", "100000", *arguments, check=False,
+            "tierflow", "flows", "--output", "json", "--limit", "10000", *arguments, check=False,
         )  # fmt: skip
         # A sink that is just coming back is asked again.
         return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
