@@ -113,16 +113,16 @@ def test_the_console_shows_the_calls_and_the_rogues_denials(site: Site, rogue: i
 
 
 def test_the_consoles_board_counts_the_denials_of_the_tiers_policies(site: Site, rogue: int) -> None:
-    def denying() -> set[str]:
+    def denying() -> set[tuple[str, str]]:
         query = urlencode({"from": rogue, "to": int(time.time()) + WINDOW_S})
         tiers = console(site, f"/api/v1/board?{query}")["tiers"]
         assert [tier["name"] for tier in tiers][:2] == ["security", "platform"]
         return {
-            tile["name"]
+            (tier["name"], tile["name"])
             for tier in tiers
             for tile in tier["policies"]
             if not tile["staged"] and sum(tile["rates"]["denied"]["packets"].values()) > 0
         }
 
-    wanted = {"default.dmz", "default.trusted", "default.restricted", "platform.logging"}
+    wanted = {("default", "dmz"), ("default", "trusted"), ("default", "restricted"), ("platform", "logging")}
     site.cluster.wait("denials on the board", lambda: denying() >= wanted, timeout_s=SEVERAL_WINDOWS_S)
