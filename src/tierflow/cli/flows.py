@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import sys
 import time
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Output = Literal["table", "json", "csv"]
 FOLLOW_S = 1.0
+PIPED_COLUMNS = 160
+"""Width of a table that no terminal bounds: names and policies stand in it whole."""
 _REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{6,10}-\*$")
 LATE_WINDOWS_S = 600
 """How far back of the newest window `--follow` looks for logs that came late."""
@@ -106,6 +109,8 @@ def command(
         write(logs, True)
         if not logs and output == "table" and not follow:
             click.echo(_why_empty(remote, where), err=True)
+        if output == "table":
+            _say_losses(remote, where)
         if page.cursor is not None and not follow:
             click.echo(f"tierflow: more flow logs match; these are {limit}: --limit shows up to 10000", err=True)
         if follow:
@@ -142,6 +147,18 @@ def _all_pages(store: Store, where: Filter) -> Iterator[dict[str, Any]]:
             return
 
 
+def _say_losses(store: Store, where: Filter) -> None:
+    """Say on standard error what is missing from the answer, by node and reason."""
+    end_s = where.end_s or store.newest_s()
+    if end_s is None:
+        return
+    for loss in store.losses(where.start_s or 0, end_s):
+        counted = f"{loss.records} records" + (
+            f" and {loss.uncounted} times an unknown number" if loss.uncounted else ""
+        )
+        click.echo(f"tierflow: missing here: {loss.host}: {loss.reason}, {loss.losses} times, {counted}", err=True)
+
+
 def _why_empty(store: Store, where: Filter) -> str:
     newest = store.newest_s()
     if newest is None:
@@ -168,11 +185,12 @@ def _table(logs: Iterable[dict[str, Any]], first: bool) -> None:
     logs = list(logs)
     if not logs:
         return
-    console = Console(highlight=False, markup=False)
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(highlight=False, markup=False, width=PIPED_COLUMNS if piped else None)
     # Times, counters and ports are always shown whole; names and policies share what width is left.
     short = {"end": 8, "by": 3, "verdict": 9, "port": 8, "packets": 7, "bytes": 7}
     left = console.width - sum(short.values()) - len(short) - 2
-    long = {"source": left * 37 // 100, "destination": left * 37 // 100, "decided by": left * 26 // 100}
+    long = {"source": left * 38 // 100, "destination": left * 38 // 100, "decided by": left * 24 // 100}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=first, header_style="bold")
     for name in ("end", "by", "verdict", "source", "destination", "port", "packets", "bytes", "decided by"):
         width = short[name] if name in short else max(8, long[name])

@@ -1,0 +1,70 @@
+"""``tierflow flows`` as a person reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from tests.sinks.documents import whole_log
+
+from tierflow.cli import flows
+from tierflow.sinks.read.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from typing import Any
+
+NOW_S = 1_790_000_000
+POLICY = "1|platform|platform.twilio-integration-for-all|deny|1"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    made = MemoryStore()
+    monkeypatch.setattr(made, "close", lambda: None, raising=False)
+    monkeypatch.setattr(flows, "open_store", lambda *_: made)
+    return made
+
+
+def log(**changes: Any) -> dict[str, Any]:
+    return whole_log(
+        start_time=NOW_S - 15, source_name_aggr="microservice1-7599d8d8f9-*",
+        dest_name_aggr="microservice2-fddf7cff85-*", action="deny",
+        policies__enforced_policies=[POLICY], **changes,
+    )  # fmt: skip
+
+
+def output(*arguments: str) -> tuple[str, str]:
+    done = CliRunner().invoke(flows.command, ["--from", str(NOW_S - 100), "--to", str(NOW_S + 100), *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
+
+
+def test_a_table_that_no_terminal_bounds_has_names_and_policies_whole(store: MemoryStore) -> None:
+    store.add([log()])
+    table, _ = output()
+    assert "storefront/microservice1-*" in table
+    assert "storefront/microservice2-*" in table
+    assert "#1 platform.twilio-integrat" in table
+    assert max(map(len, table.splitlines())) <= flows.PIPED_COLUMNS
+
+
+def test_a_table_fits_a_terminal_of_120_columns(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    store.add([log()])
+    table, _ = output()
+    assert max(map(len, table.splitlines())) <= 120
+    assert "storefront/microservice1-*" in table
+
+
+def test_what_was_lost_in_the_range_is_said_beside_the_table_only(store: MemoryStore) -> None:
+    loss = {
+        "id": "1", "start_time": NOW_S - 10, "end_time": NOW_S, "cluster": "", "host": "node-7",
+        "reason": "collector_loss", "batches": 0, "records": 12, "packets": 40, "bytes": 4000,
+    }  # fmt: skip
+    store.add([log()], losses=[loss])
+    table, words = output()
+    assert "node-7" not in table
+    assert words == "tierflow: missing here: node-7: collector_loss, 1 times, 12 records\n"
+    assert output("--output", "json")[1] == ""
