@@ -46,7 +46,7 @@ def test_a_table_that_no_terminal_bounds_has_names_and_policies_whole(store: Mem
     table, _ = output()
     assert "storefront/microservice1-*" in table
     assert "storefront/microservice2-*" in table
-    assert "#1 platform.twilio-integrat" in table
+    assert "#1 platform.twilio-integr" in table
     assert max(map(len, table.splitlines())) <= flows.PIPED_COLUMNS
 
 
