@@ -20,6 +20,7 @@ import yaml
 
 import tierflow
 from tierflow.cli.main import command
+from tierflow.cli.settings import SecretOption
 from tierflow.schemas.metrics import catalogue
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def settings_table() -> str:
             if not isinstance(parameter, click.Option) or parameter.hidden:
                 continue
             variable = f"`{parameter.envvar}`" if parameter.envvar else "-"
+            flag = "-" if isinstance(parameter, SecretOption) else f"`{parameter.opts[-1]}`"
             lines.append(
-                f"| {' '.join(path)} | `{parameter.opts[-1]}` | {variable} | {_default(parameter)} "
-                f"| {_cell(parameter.help or '')} |"
+                f"| {' '.join(path)} | {flag} | {variable} | {_default(parameter)} | {_cell(parameter.help or '')} |"
             )
     return "\n".join(lines)
 

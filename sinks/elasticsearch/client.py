@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from tierflow.schemas.errors import ConfigurationError, TierflowError, TransientError, UnavailableError
+from tierflow.schemas.secrets import secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,8 +88,12 @@ def _client(settings: ElasticsearchSettings) -> Elasticsearch:
 
     The client neither retries nor looks for other nodes: the sink does the one, a load balancer the other.
     """
-    password = _secret("--elasticsearch-password", settings.password, settings.password_file)
-    api_key = _secret("--elasticsearch-api-key", settings.api_key, settings.api_key_file)
+    password = secret(
+        "--elasticsearch-password-file", "TIERFLOW_ELASTICSEARCH_PASSWORD", settings.password, settings.password_file
+    )
+    api_key = secret(
+        "--elasticsearch-api-key-file", "TIERFLOW_ELASTICSEARCH_API_KEY", settings.api_key, settings.api_key_file
+    )
     try:
         parts = urlsplit(settings.url)
         host, _ = parts.hostname, parts.port
@@ -97,9 +102,9 @@ def _client(settings: ElasticsearchSettings) -> Elasticsearch:
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"--elasticsearch {settings.url}: accepted is https://HOST:PORT or http://HOST:PORT")
     if (settings.username is None) != (password is None):
-        raise ConfigurationError("--elasticsearch-username and --elasticsearch-password: give both or neither")
+        raise ConfigurationError("--elasticsearch-username and --elasticsearch-password-file: give both or neither")
     if api_key is not None and settings.username is not None:
-        raise ConfigurationError("--elasticsearch-api-key and --elasticsearch-username exclude each other")
+        raise ConfigurationError("--elasticsearch-api-key-file and --elasticsearch-username exclude each other")
     url = settings.url if parts.port else f"{settings.url.rstrip('/')}:{443 if parts.scheme == 'https' else 9200}"
     arguments: dict[str, Any] = {"request_timeout": settings.timeout_s, "max_retries": 0, "retry_on_timeout": False}
     if settings.username is not None:
@@ -111,21 +116,6 @@ def _client(settings: ElasticsearchSettings) -> Elasticsearch:
     elif settings.ca_file is not None:
         raise ConfigurationError("--elasticsearch-ca-file: only with https://")
     return Elasticsearch(url, **arguments)
-
-
-def _secret(flag: str, given: str | None, path: Path | None) -> str | None:
-    if path is None:
-        # An empty variable is how a chart says that there is none.
-        return given or None
-    if given:
-        raise ConfigurationError(f"{flag} and {flag}-file exclude each other")
-    try:
-        content = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{flag}-file {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
-    if not content:
-        raise ConfigurationError(f"{flag}-file {path}: the file is empty")
-    return content
 
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:
@@ -145,7 +135,7 @@ def explained(url: str, error: Exception) -> TierflowError:
         status = error.status_code
         if status == AUTHENTICATION[0]:
             return Refused(
-                f"{where}: refuses these credentials (401); see --elasticsearch-username, -password, -api-key"
+                f"{where}: refuses these credentials (401); see --elasticsearch-username, -password-file, -api-key-file"
             )
         reason = _reason(error)
         if "media_type_header_exception" in reason:

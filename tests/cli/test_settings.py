@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
@@ -15,6 +15,7 @@ from tierflow.cli.main import command
 from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -91,3 +92,39 @@ def test_every_listed_command_can_be_imported_and_has_help() -> None:
             found = command.get_command(context, name)
             assert found is not None
             assert found.help, name
+
+
+@click.command("guarded")
+@settings.secret_setting("store-password", "password")
+def guarded(store_password: str | None, store_password_file: Path | None) -> None:
+    click.echo(f"{store_password} {store_password_file}")
+
+
+def test_a_secret_comes_from_its_variable_the_configuration_or_a_file_and_from_no_argument() -> None:
+    def said(*arguments: str, **more: Any) -> str:
+        return CliRunner().invoke(guarded, list(arguments), **more).output
+
+    assert said(env={"TIERFLOW_STORE_PASSWORD": "x"}) == "x None\n"
+    assert said(default_map={"store_password": "x"}) == "x None\n"
+    assert said("--store-password-file", "f") == "None f\n"
+    assert "No such option" in said("--store-password", "x")
+    assert "No such option" in said("--store-password=x")
+    assert "TIERFLOW_STORE_PASSWORD" in said("--help")
+    assert "--store-password " not in said("--help")
+
+
+def _commands(found: click.Command) -> Iterator[click.Command]:
+    yield found
+    if isinstance(found, click.Group):
+        context = click.Context(found)
+        for name in found.list_commands(context):
+            under = found.get_command(context, name)
+            assert under is not None, name
+            yield from _commands(under)
+
+
+def test_no_command_takes_a_secret_as_an_argument() -> None:
+    # What the parser knows, not what is declared.
+    flags = {flag for each in _commands(command) for flag in each.make_parser(click.Context(each))._long_opt}
+    assert {"--elasticsearch-password-file", "--kibana-api-key-file", "--token-file"} <= flags
+    assert [flag for flag in flags if flag.endswith(("password", "-key", "token", "secret"))] == []

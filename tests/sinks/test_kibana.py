@@ -28,6 +28,7 @@ from tierflow.sinks.kibana.saved_objects import export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.services.elasticsearch import Elasticsearch
 
@@ -263,13 +264,15 @@ class _Kibana(http.server.BaseHTTPRequestHandler):
         del arguments
 
 
-def imported(handler: type[_Kibana], *arguments: str, space: str = "") -> Result:
+def imported(handler: type[_Kibana], *arguments: str, space: str = "", **variables: str) -> Result:
     with serving(handler) as port:
-        return CliRunner().invoke(command, ["import", "--kibana", f"http://127.0.0.1:{port}{space}", *arguments])
+        return CliRunner().invoke(
+            command, ["import", "--kibana", f"http://127.0.0.1:{port}{space}", *arguments], env=variables
+        )
 
 
 def test_import_sends_the_file_as_kibana_wants_it() -> None:
-    done = imported(_Kibana, "--kibana-api-key", "k", space="/s/space")
+    done = imported(_Kibana, space="/s/space", TIERFLOW_KIBANA_API_KEY="k")
     assert done.exit_code == 0, done.output
     assert "10 saved objects imported" in done.output
     assert _Kibana.got["path"] == "/s/space/api/saved_objects/_import?overwrite=true"
@@ -279,10 +282,19 @@ def test_import_sends_the_file_as_kibana_wants_it() -> None:
     assert _Kibana.got["file"].replace(b"\r\n", b"\n") == export(IndexNames())
 
 
-def test_import_takes_the_names_of_the_indices_and_a_user() -> None:
+def test_import_takes_the_names_of_the_indices_and_a_user(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("p\n")
     pattern = "tigera_secure_ee_{kind}.{cluster}.{day}"
     done = imported(
-        _Kibana, "--kibana-username", "u", "--kibana-password", "p", "--no-overwrite", "--elasticsearch-index", pattern
+        _Kibana,
+        "--kibana-username",
+        "u",
+        "--no-overwrite",
+        "--elasticsearch-index",
+        pattern,
+        "--kibana-password-file",
+        str(password),
     )
     assert done.exit_code == 0, done.output
     assert _Kibana.got["path"].endswith("overwrite=false")

@@ -20,6 +20,7 @@ from tierflow.cli.state import state_folder
 from tierflow.cli.store import open_store
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError
+from tierflow.schemas.secrets import secret_file
 
 if TYPE_CHECKING:
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
@@ -74,10 +75,7 @@ def command(
 
 
 def _token(path: Path) -> str:
-    try:
-        token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+    token = secret_file("--token-file", path)
     if not TOKEN.fullmatch(token):
         raise ConfigurationError(f"--token-file {path}: accepted are 16 or more letters, digits, - and _")
     return token

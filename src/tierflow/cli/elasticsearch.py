@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tierflow.cli.settings import setting
+from tierflow.cli.settings import secret_setting, setting
 from tierflow.sinks.elasticsearch.indices import DEFAULT_NAMES, UPSTREAM_NAMES
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ def elasticsearch_settings(function: Any) -> Any:
         "--elasticsearch-ca-file", type=click.Path(path_type=Path), default=None, help="Authority of its certificate."
     )
     @setting("--elasticsearch-username", default=None, help="User, for basic authentication.")
-    @setting("--elasticsearch-password", default=None, help="Its password; better by the variable or the file.")
-    @setting("--elasticsearch-password-file", type=click.Path(path_type=Path), default=None, help="Holds the password.")
-    @setting("--elasticsearch-api-key", default=None, help="Encoded API key; better by the variable or the file.")
-    @setting("--elasticsearch-api-key-file", type=click.Path(path_type=Path), default=None, help="Holds the API key.")
+    @secret_setting("elasticsearch-password", "password")
+    @secret_setting("elasticsearch-api-key", "encoded API key")
     @setting(
         "--elasticsearch-index",
         default=DEFAULT_NAMES,

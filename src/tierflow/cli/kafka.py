@@ -12,6 +12,7 @@ import click
 
 from tierflow.cli.settings import setting
 from tierflow.schemas.errors import ConfigurationError
+from tierflow.schemas.secrets import secret_file
 
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -70,13 +71,7 @@ class KafkaSecurity:
 def _secret(flag: str, path: Path | None) -> str:
     if path is None:
         raise ConfigurationError(f"{flag}: needed with --kafka-sasl-mechanism")
-    try:
-        content = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{flag} {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
-    if not content:
-        raise ConfigurationError(f"{flag} {path}: the file is empty")
-    return content
+    return secret_file(flag, path)
 
 
 def kafka_security(function: Any) -> Any:

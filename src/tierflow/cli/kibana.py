@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import click
 import orjson
 
-from tierflow.cli.settings import setting
+from tierflow.cli.settings import secret_setting, setting
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
+from tierflow.schemas.secrets import secret
 from tierflow.sinks.elasticsearch.indices import DEFAULT_NAMES, IndexNames
 from tierflow.sinks.kibana.saved_objects import export
 
@@ -36,8 +37,8 @@ def export_command(elasticsearch_index: str) -> None:
 @setting("--kibana", metavar="URL", default="http://127.0.0.1:5601", help="Kibana, with its base path and space.")
 @setting("--kibana-ca-file", type=click.Path(path_type=Path), default=None, help="Authority of its certificate.")
 @setting("--kibana-username", default=None, help="User, for basic authentication.")
-@setting("--kibana-password", default=None, help="Its password; better by the variable.")
-@setting("--kibana-api-key", default=None, help="Encoded API key; better by the variable.")
+@secret_setting("kibana-password", "password")
+@secret_setting("kibana-api-key", "encoded API key")
 @setting("--overwrite/--no-overwrite", default=True, help="Replace objects of the same id.")
 @setting("--elasticsearch-index", default=DEFAULT_NAMES, help="Names of indices, as the sink has them.")
 def import_command(
@@ -45,16 +46,20 @@ def import_command(
     kibana_ca_file: Path | None,
     kibana_username: str | None,
     kibana_password: str | None,
+    kibana_password_file: Path | None,
     kibana_api_key: str | None,
+    kibana_api_key_file: Path | None,
     overwrite: bool,
     elasticsearch_index: str,
 ) -> None:
     """Put the saved objects into a Kibana 8 or 9."""
     headers = {"kbn-xsrf": "true"}
-    if kibana_api_key:
-        headers["Authorization"] = f"ApiKey {kibana_api_key}"
+    key = secret("--kibana-api-key-file", "TIERFLOW_KIBANA_API_KEY", kibana_api_key, kibana_api_key_file)
+    password = secret("--kibana-password-file", "TIERFLOW_KIBANA_PASSWORD", kibana_password, kibana_password_file)
+    if key is not None:
+        headers["Authorization"] = f"ApiKey {key}"
     elif kibana_username:
-        pair = f"{kibana_username}:{kibana_password or ''}".encode()
+        pair = f"{kibana_username}:{password or ''}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
     body = export(IndexNames(elasticsearch_index))
     answer = _post(kibana, kibana_ca_file, headers, body, f"overwrite={str(overwrite).lower()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,6 @@ from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ENVIRONMENT_PREFIX = "TIERFLOW_"
 
@@ -28,6 +28,31 @@ def setting(flag: str, *more: str, **options: Any) -> Callable[[Any], Any]:
     options.setdefault("envvar", ENVIRONMENT_PREFIX + name.upper())
     options.setdefault("show_default", True)
     return click.option(flag, *more, **options)
+
+
+class SecretOption(click.Option):
+    """Read from its variable or the configuration file; on the command line there is no such flag."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Nothing is added: a secret among the arguments is everybody's to read."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """The variable in place of the flag."""
+        del ctx
+        return str(self.envvar), self.help or ""
+
+
+def secret_setting(name: str, about: str) -> Callable[[Any], Any]:
+    """``TIERFLOW_<NAME>``, which holds a secret, and the flag ``--<name>-file``, which names a file that does.
+
+    Args:
+        name: for instance ``elasticsearch-password``; the command receives ``elasticsearch_password`` and
+            ``elasticsearch_password_file``.
+        about: what it is, to be read after "the".
+    """
+    variable = setting(f"--{name}", cls=SecretOption, default=None, help=f"The {about}; there is no flag for it.")
+    file = setting(f"--{name}-file", type=click.Path(path_type=Path), default=None, help=f"File with the {about}.")
+    return lambda function: variable(file(function))
 
 
 def kafka_setting(function: Any) -> Any:
