@@ -15,6 +15,11 @@
 
 #include "record.h"
 
+#define NOT_IP 0
+#define PARSED 1
+#define CUT 2 /* the headers go on behind what is in reach */
+#define HEADERS 128 /* bytes brought into reach then */
+
 #define FROM_POD 0 /* tc ingress */
 #define TO_POD 1   /* tc egress */
 
@@ -63,6 +68,11 @@ struct loss {
 	u64 records, packets, bytes;
 };
 
+/* The clock is read once a tick and CPU: that was a third of a packet's cost. */
+struct tick {
+	u64 jiffies, ns;
+};
+
 struct packet {
 	u64 src_hi, src_lo, dst_hi, dst_lo;
 	u64 bytes;
@@ -79,6 +89,7 @@ BPF_TABLE("lru_hash", struct conversation_key, struct conversation, conversation
 BPF_TABLE("lru_hash", struct fragment_key, struct fragment_ports, fragments, 4096);
 BPF_TABLE("percpu_array", u32, struct loss, losses, 1);
 BPF_TABLE("array", u32, u32, epoch, 1);
+BPF_TABLE("percpu_array", u32, struct tick, ticks, 1);
 
 static __always_inline u64 half(const void *at)
 {
@@ -130,19 +141,15 @@ static __always_inline int transport(struct packet *p, void *at, void *end)
 	return 1;
 }
 
-/* Addresses, protocol, length and ports of the skb's packet; false: not IP, or cut short. */
+/* Addresses, protocol, length and ports of the skb's packet: PARSED; NOT_IP; or CUT, and then the ports are zero where
+ * all but they were found. */
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 {
-	u32 linear = skb->data_end - skb->data;
-	void *data, *end, *at;
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *at;
 	u16 type;
 
-	if (linear < skb->len && linear < 128)
-		bpf_skb_pull_data(skb, skb->len < 128 ? skb->len : 128);
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
 	if (data + 14 > end)
-		return 0;
+		return CUT;
 	type = *(u16 *)(data + 12);
 	at = data + 14;
 #pragma unroll
@@ -150,7 +157,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 		if (type != bpf_htons(0x8100) && type != bpf_htons(0x88a8))
 			break;
 		if (at + 4 > end)
-			return 0;
+			return CUT;
 		type = *(u16 *)(at + 2);
 		at += 4;
 	}
@@ -159,10 +166,10 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 		u32 head;
 		u16 offset;
 		if (at + 20 > end)
-			return 0;
+			return CUT;
 		head = (ip[0] & 15) * 4;
 		if (ip[0] >> 4 != 4 || head < 20)
-			return 0;
+			return NOT_IP;
 		p->bytes = bpf_ntohs(*(u16 *)(at + 2));
 		if (!p->bytes) /* BIG TCP: the skb's length is the only one */
 			p->bytes = skb->len - (at - data);
@@ -176,8 +183,10 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 		at += head;
 	} else if (type == bpf_htons(0x86dd)) {
 		u8 next;
-		if (at + 40 > end || *(u8 *)at >> 4 != 6)
-			return 0;
+		if (at + 40 > end)
+			return CUT;
+		if (*(u8 *)at >> 4 != 6)
+			return NOT_IP;
 		p->bytes = bpf_ntohs(*(u16 *)(at + 4));
 		p->bytes = p->bytes ? p->bytes + 40 : skb->len - (at - data);
 		p->src_hi = half(at + 8);
@@ -192,7 +201,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 			if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60)
 				break;
 			if (at + 8 > end)
-				return 0;
+				return CUT;
 			if (next == 44) {
 				u16 offset = b[2] << 8 | b[3];
 				p->fragment_id = *(u32 *)(at + 4);
@@ -210,13 +219,41 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 		}
 		p->proto = next;
 	} else {
-		return 0;
+		return NOT_IP;
 	}
-	if (p->later_fragment)
-		return 1;
-	if (!transport(p, at, end))
+	if (!p->later_fragment && !transport(p, at, end)) {
 		p->src_port = p->dst_port = 0;
-	return 1;
+		return CUT;
+	}
+	return PARSED;
+}
+
+/* As parse, whatever part of the packet is in reach: bringing more of it costs a copy, so only where it is needed. */
+static __always_inline int parse_all(struct __sk_buff *skb, struct packet *p)
+{
+	int parsed = parse(skb, p);
+
+	if (parsed != CUT || skb->data_end - skb->data >= skb->len)
+		return parsed;
+	bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+	__builtin_memset(p, 0, sizeof(*p));
+	return parse(skb, p);
+}
+
+/* Boot time, up to a tick ago. */
+static __always_inline u64 recently(void)
+{
+	u32 zero = 0;
+	struct tick *tick = ticks.lookup(&zero);
+	u64 jiffies = bpf_jiffies64();
+
+	if (!tick)
+		return 0;
+	if (tick->jiffies != jiffies) {
+		tick->jiffies = jiffies;
+		tick->ns = bpf_ktime_get_boot_ns();
+	}
+	return tick->ns;
 }
 
 /* Ports of later fragments are those that the first one of the same datagram carried. */
@@ -292,9 +329,11 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 	u64 now, rtt = 0;
 	u8 marks = 0, closes = 0, handshake;
 	void *counters;
-	int forward;
+	int forward, parsed;
 
-	if (!parse(skb, &p))
+	parsed = parse_all(skb, &p);
+	/* Cut short before its protocol, it can't be counted. */
+	if (parsed == NOT_IP || (parsed == CUT && !p.proto))
 		return TC_ACT_UNSPEC;
 	if (p.first_fragment | p.later_fragment)
 		marks = fragment(skb, &p, direction);
@@ -320,9 +359,9 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 	counters = active.lookup(&zero);
 	if (!counters)
 		return TC_ACT_UNSPEC;
-	now = bpf_ktime_get_boot_ns();
 	handshake = p.proto == 6 && p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST);
 	entry = bpf_map_lookup_elem(counters, &key);
+	now = entry && !handshake ? recently() : bpf_ktime_get_boot_ns();
 	if (!entry || handshake) {
 		state = conversations.lookup(&key);
 		if (state && handshake && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
@@ -413,7 +452,8 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 		if ((entry->tcp_flags_rev | p.tcp_flags) != entry->tcp_flags_rev)
 			entry->tcp_flags_rev |= p.tcp_flags;
 	}
-	entry->last_seen_ns = now;
+	if (now > entry->last_seen_ns)
+		entry->last_seen_ns = now;
 	if (rtt)
 		entry->handshake_rtt_us = rtt;
 	marks |= closes;

@@ -24,7 +24,7 @@ struct tierflow_record {
 	__u64 dst_hi, dst_lo;         /* responder, as the packet named it */
 	__u64 nat_dst_hi, nat_dst_lo; /* responder after DNAT; zero: not translated or not known */
 	__u64 first_seen_ns;          /* Unix time on the topic; the kernel's boot-time clock inside the map */
-	__u64 last_seen_ns;
+	__u64 last_seen_ns;           /* live: up to a tick of the kernel (1 to 10 ms) early, never before first_seen_ns */
 	__u64 bytes_fwd;              /* initiator to responder: IP packet length, as nftables and Calico count */
 	__u64 bytes_rev;
 	__u32 packets_fwd;
