@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from tierflow.schemas import topics
 from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError, UnavailableError
@@ -186,13 +186,32 @@ class DuckDBSink:
             )
         # Dead letters first: after a crash in between they come twice, never not at all.
         for topic, value in letters:
-            await self._dead_letters.send_and_wait(topics.DEAD_LETTER.name, value, key=topic.encode())
+            if not await self._until_sent(topic, value, stop):
+                return
         self._metrics.set(counted.PENDING_BYTES, size)
         added = await self._until_written(load, stop)
         if added is None:
             return
         self._metrics.set(counted.PENDING_BYTES, 0)
         self._count(read, added)
+
+    async def _until_sent(self, topic: str, value: bytes, stop: asyncio.Event) -> bool:
+        """Whether the broker has the letter; not when stopped first: the load's positions aren't in, nor its rows."""
+        pauses = self._retry.pauses(random.random)
+        while True:
+            try:
+                await self._dead_letters.send_and_wait(topics.DEAD_LETTER.name, value, key=topic.encode())
+            except KafkaError as error:
+                if not (error.retriable or isinstance(error, KafkaTimeoutError)):
+                    raise
+                pause = next(pauses)
+                self._metrics.add(counted.RETRIES, cause="dead_letter")
+                _LOG.warning("dead letter: %s; trying again in %.1f s", type(error).__name__, pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
+                    return False
+            else:
+                return True
 
     async def _until_written(self, load: Load, stop: asyncio.Event) -> int | None:
         """The number of rows added; None when stopped first: nothing of the load is in, and its positions aren't."""

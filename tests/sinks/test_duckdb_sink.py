@@ -10,11 +10,12 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 
 from tests.conftest import embedded_broker
 from tests.sinks.documents import DAY_S, whole_counter, whole_log
@@ -82,11 +83,13 @@ def stored(database: Database) -> tuple[int, int]:
 
 
 @contextlib.asynccontextmanager
-async def sinking(broker: str, database: Database, metrics: Metrics) -> AsyncIterator[asyncio.Task[None]]:
+async def sinking(
+    broker: str, database: Database, metrics: Metrics, dead_letters: type[AIOKafkaProducer] = AIOKafkaProducer
+) -> AsyncIterator[asyncio.Task[None]]:
     """A sink at work; its task, which ends with the sink's error."""
     sink = DuckDBSink(
         AIOKafkaConsumer(bootstrap_servers=broker, enable_auto_commit=False, auto_offset_reset="earliest"),
-        AIOKafkaProducer(bootstrap_servers=broker), Writer(database), ManualClock(0), metrics, Retry(0.05, 0.2),
+        dead_letters(bootstrap_servers=broker), Writer(database), ManualClock(0), metrics, Retry(0.05, 0.2),
     )  # fmt: skip
     stop = asyncio.Event()
     await sink.start()
@@ -224,6 +227,30 @@ async def test_what_cannot_be_used_goes_to_the_dead_letter_topic(own_broker: str
     found = await letters(own_broker, 3)
     assert sorted(letter["reason"] for letter in found) == ["bad_json", "schema", "schema"]
     assert any("bytes_in is str, not long" in letter["detail"] for letter in found)
+    assert stored(database) == whole(10)
+    database.close()
+
+
+class _Away(AIOKafkaProducer):
+    """Fails as aiokafka does when no broker has answered in time, then as when none leads; then works."""
+
+    failures: ClassVar[list[Exception]] = []
+
+    async def send_and_wait(self, *arguments: Any, **options: Any) -> Any:
+        if self.failures:
+            raise self.failures.pop(0)
+        return await super().send_and_wait(*arguments, **options)
+
+
+async def test_a_broker_away_from_dead_letters_is_waited_for(own_broker: str, tmp_path: Path) -> None:
+    metrics, database = Metrics(), Database(tmp_path / "flows.duckdb")
+    _Away.failures[:] = [KafkaTimeoutError(), NotLeaderForPartitionError()]
+    async with sinking(own_broker, database, metrics, _Away):
+        await produce(own_broker, LOGS, [*logs(10), b"{no json"])
+        await until(lambda: metrics.value(counted.DOCUMENTS, topic=LOGS, result="rejected") == 1)
+        await until(lambda: metrics.value(counted.DOCUMENTS, topic=LOGS, result="stored") == 10)
+    assert metrics.value(counted.RETRIES, cause="dead_letter") == 2
+    assert [letter["reason"] for letter in await letters(own_broker, 1)] == ["bad_json"]
     assert stored(database) == whole(10)
     database.close()
 
