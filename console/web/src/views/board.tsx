@@ -99,7 +99,7 @@ function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
       {data.tiers.map((tier) => {
         const tiles = tier.policies.filter(fits);
         return (
-          <section class={`tier ${tier.name === "default" ? "default" : ""}`} role="listitem" key={tier.name} aria-label={`Tier ${tier.name}`}>
+          <div class={`tier ${tier.name === "default" ? "default" : ""}`} role="listitem" key={tier.name} aria-label={`Tier ${tier.name}`}>
             <header>
               <h2>{tier.name}</h2>
               <span class="soft" title={`What no policy of the tier decides: ${tier.default_action}`}>{tier.order === null ? "last" : `order ${rateless(tier.order)}`} · {tier.policies.length} {tier.policies.length === 1 ? "policy" : "policies"}</span>
@@ -118,7 +118,7 @@ function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
                 ) : null}
               </article>
             ) : null}
-          </section>
+          </div>
         );
       })}
       <PathOverlay within={ref} steps={steps} version={`${data.range.to_s}${[...shown].join()}${text}`} />

@@ -90,7 +90,7 @@ export function Metrics({ rows }: { rows: readonly MetricRow[] }): VNode {
       <tbody>
         {rows.map((row, index) => (
           <tr key={index} class={row.label === "" ? "more" : ""}>
-            <th scope="row">{row.name === null ? null : icon(row.name, 15)} {row.label}</th>
+            <th scope="row">{row.name === null ? null : icon(row.name, 15)} {row.label === "" ? <span class="visually-hidden">{rows[index - 1]?.label}</span> : row.label}</th>
             <td class="unit">{row.unit}</td>
             {value(row.in, "in")}
             {value(row.out, "out")}
