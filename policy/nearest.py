@@ -9,7 +9,7 @@ from tierflow.policy.describe import side_name
 from tierflow.policy.labels import endpoint_labels, entity_selectors, policy_selector
 from tierflow.policy.model import PortRange
 from tierflow.policy.ports import PORT_PROTOCOLS
-from tierflow.policy.reasons import Change, changes
+from tierflow.policy.reasons import Change, changed, changes
 from tierflow.policy.scalar import Flow, ScalarJudge, Side
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def nearest_change(judge: ScalarJudge, flow: Flow, verdict: str) -> str:
         side = flow.source if end == "source" else flow.destination
         if side.endpoint is None or not change:
             continue
-        changed = Side(side.address, _changed(side.endpoint, change))
-        source, destination = (changed, flow.destination) if end == "source" else (flow.source, changed)
+        other_side = Side(side.address, _changed(side.endpoint, change))
+        source, destination = (other_side, flow.destination) if end == "source" else (flow.source, other_side)
         other = dataclasses.replace(flow, source=source, destination=destination)
         if judge.verdict(other).action == wanted:
             return f"{_in_words(side, change)}, the verdict would be {wanted}"
@@ -69,13 +69,7 @@ def _candidates(judge: ScalarJudge, flow: Flow) -> set[tuple[Change, str]]:
 
 
 def _changed(endpoint: Endpoint, change: Change) -> Endpoint:
-    labels = dict(endpoint.labels)
-    for label, value in change:
-        if value is None:
-            labels.pop(label, None)
-        else:
-            labels[label] = value
-    return dataclasses.replace(endpoint, labels=labels)
+    return dataclasses.replace(endpoint, labels=changed(endpoint.labels, change))
 
 
 def _in_words(side: Side, change: Change) -> str:

@@ -98,13 +98,22 @@ def changes(node: Node, labels: Mapping[str, str], *, selected: bool) -> list[Ch
         case And() | Or():
             together = isinstance(node, And) == selected
             options = [changes(term, labels, selected=selected) for term in node.terms]
-            return _all_of(options) if together else [each for option in options for each in option][:MAX_CHANGES]
+            if not together:
+                return [each for option in options for each in option][:MAX_CHANGES]
+            # What one term wants may undo what another has: has(a) || a != "x" selects whatever a is.
+            return [each for each in _all_of(options) if node.matches(changed(labels, each)) == selected]
         case Compare() | In() | Has():
             return _leaf_changes(node, selected=selected)
         case All() | Global():
             return []
         case _:
             return []
+
+
+def changed(labels: Mapping[str, str], change: Change) -> dict[str, str]:
+    """The labels after a change; a value of None takes the label away."""
+    kept = {label: value for label, value in labels.items() if (label, None) not in change}
+    return kept | {label: value for label, value in change if value is not None}
 
 
 def _all_of(options: list[list[Change]]) -> list[Change]:

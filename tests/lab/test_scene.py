@@ -107,7 +107,7 @@ def test_down_leaves_nothing_behind_and_set_up_is_done_once(node: Node) -> None:
     assert live_pods(node) == inventory
     node.lab("deploy-rogue")
     assert node.lab("down") == "the lab is down\n"
-    wait_until(lambda: node.leftovers() == before, "everything to be as before", 10)
+    wait_until(lambda: node.leftovers() == before, "everything to be as before")
     assert node.lab("down") == "the lab was down already\n"
     assert node.lab("status") == "the lab is down\n"
     assert sorted(path.name for path in (node.state / "lab").iterdir()) == ["lock"]
@@ -129,7 +129,7 @@ def test_a_set_up_that_was_killed_is_recovered_from(node: Node, after_s: float) 
     wait_until(lambda: least_answered(node) >= 1, "an answer on every edge")
     assert len(node.leftovers()["namespaces"]) == len(before["namespaces"]) + len(PODS)
     node.lab("down")
-    wait_until(lambda: node.leftovers() == before, "everything to be as before", 10)
+    wait_until(lambda: node.leftovers() == before, "everything to be as before")
 
 
 @pytest.mark.root

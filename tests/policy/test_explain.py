@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.policy.clusters import Maker
 from tests.policy.test_judge import random_flows
@@ -25,6 +25,7 @@ from tierflow.policy import (
 )
 from tierflow.policy.explain import explain
 from tierflow.policy.reasons import changes, failure
+from tierflow.policy.selector import Compare, Has, Or
 from tierflow.policy.trace import DEFAULT_RULE
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def test_an_explanation_agrees_with_the_judge_and_gives_every_reason(seed: int) 
                 assert_says_why(step, trace)
 
 
+@example(Or((Has("app"), Compare("app", "!=", ""))), {}, False)
 @given(nodes, st.dictionaries(labels, values, max_size=4), st.booleans())
 def test_every_change_named_makes_the_selector_select_or_not(node: Node, own: dict[str, str], selected: bool) -> None:
     for change in changes(node, own, selected=selected):

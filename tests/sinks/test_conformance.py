@@ -101,6 +101,7 @@ class ServedCase(DuckDBCase):
         server = Server(uvicorn.Config(dispatch, log_config=None, lifespan="off"))
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
+            listener.listen()  # so that what is asked before the thread runs waits instead of being refused
             self._store = RemoteStore(f"http://127.0.0.1:{listener.getsockname()[1]}")
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
