@@ -21,6 +21,8 @@ IDLE_S: Final = 30
 """Any other protocol, silent."""
 LINGER_S: Final = 10
 """How long a closed conversation is remembered, so that its last packets aren't taken for a new one."""
+DATED_S: Final = 1_800
+"""A silence up to this long is dated by its last packets; half of what the inventory remembers by default."""
 
 TCP: Final = 6
 
@@ -56,13 +58,16 @@ def sweep(
 ) -> Sweep:
     """Which conversations ended without a packet saying so, and which are open but silent.
 
+    A record's first time says whose its addresses were. Of a silence that is when there last were packets: a pod that
+    has gone since, at either end, is still the one that spoke.
+
     Args:
         keys: dtype ``KEY``, shape ``(n,)``.
         conversations: dtype ``CONVERSATION``, shape ``(n,)``.
         interfaces: indices of the interfaces that are watched; a conversation elsewhere has ended.
         now_ns: boot time.
         silent_since_ns: open conversations without an entry since this boot time get an ALIVE record; None: none.
-        unix_ns: time of the records that are made.
+        unix_ns: Unix time of ``now_ns``: the last time of the records that are made.
     """
     tcp = keys["proto"] == TCP
     closed = conversations["closed"] != 0
@@ -75,12 +80,15 @@ def sweep(
     if silent_since_ns is not None:
         alive = ~over & ~closed & (conversations["last_seen_ns"].astype(np.int64) < silent_since_ns)
     chosen = np.flatnonzero(completed | alive)
-    records = _records(keys[chosen], conversations[chosen], unix_ns)
+    dated_ns = unix_ns - np.where(age_ns <= DATED_S * NS_PER_S, np.maximum(age_ns, 0), 0)
+    records = _records(keys[chosen], conversations[chosen], dated_ns[chosen], unix_ns)
     records["marks"] |= np.where(completed[chosen], Mark.COMPLETED, Mark.ALIVE).astype(np.uint8)
     return Sweep(records, chosen, np.flatnonzero(over))
 
 
-def _records(keys: NDArray[np.void], conversations: NDArray[np.void], unix_ns: int) -> NDArray[np.void]:
+def _records(
+    keys: NDArray[np.void], conversations: NDArray[np.void], dated_ns: NDArray[np.int64], unix_ns: int
+) -> NDArray[np.void]:
     records = np.zeros(len(keys), RECORD)
     local_began = conversations["reporter"] == Reporter.SRC
     for half in ("hi", "lo"):
@@ -92,6 +100,6 @@ def _records(keys: NDArray[np.void], conversations: NDArray[np.void], unix_ns: i
     records["proto"] = keys["proto"]
     records["reporter"] = conversations["reporter"]
     records["marks"] = conversations["marks"] & np.uint8(Mark.GUESSED)
-    records["first_seen_ns"] = unix_ns
+    records["first_seen_ns"] = dated_ns
     records["last_seen_ns"] = unix_ns
     return records
