@@ -184,6 +184,7 @@ def test_the_real_command_accepts_every_argument_and_variable_of_the_chart(helm:
         ("production", "kafka.bootstrapServers=", "kafka.bootstrapServers: give host:port"),
         ("production", "kafka.sasl.mechanism=GSSAPI", "/kafka/sasl/mechanism"),
         ("production", "kafka.sasl.secret=", "kafka.sasl.secret: name the Secret"),
+        ("production", "store.elasticsearch.authentication=kerberos", "'password', 'apiKey'"),
         ("production", "store.elasticsearch.url=", "store.elasticsearch.url: give https://host:port"),
         ("production", "console.ingress.enabled=true", "console.ingress.host: give the host name"),
     ],
@@ -246,6 +247,22 @@ def test_production_speaks_tls_and_sasl_by_secrets_and_no_secret_is_in_an_argume
         names = {volume["secret"]["secretName"] for volume in specs[component]["volumes"] if "secret" in volume}
         assert {"tierflow-kafka-ca", "tierflow-kafka"} <= names, component
     assert "broker" not in specs
-    for container in specs["sink"]["containers"]:
-        secrets = [entry for entry in container["env"] if "secretKeyRef" in entry.get("valueFrom", {})]
-        assert {entry["valueFrom"]["secretKeyRef"]["name"] for entry in secrets} == {"tierflow-elasticsearch"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "other"), [("password", "PASSWORD", "API_KEY"), ("apiKey", "API_KEY", "PASSWORD")]
+)
+def test_elasticsearchs_secret_is_a_mounted_file_so_that_a_rotated_one_is_read_again(
+    helm: str, kind: str, variable: str, other: str
+) -> None:
+    specs = dict(pods(rendered(helm, "production", f"store.elasticsearch.authentication={kind}")))
+    for component in ("sink", "console"):
+        (container,) = specs[component]["containers"]
+        (mount,) = [each for each in container["volumeMounts"] if each["name"] == "elasticsearch"]
+        (volume,) = [each for each in specs[component]["volumes"] if each["name"] == "elasticsearch"]
+        assert volume["secret"] == {"secretName": "tierflow-elasticsearch", "items": [{"key": kind, "path": kind}]}
+        given = {entry["name"]: entry.get("value") for entry in container["env"]}
+        assert given[f"TIERFLOW_ELASTICSEARCH_{variable}_FILE"] == f"{mount['mountPath']}/{kind}"
+        assert not [name for name in given if f"ELASTICSEARCH_{other}" in name]
+        keys = [entry["valueFrom"]["secretKeyRef"]["key"] for entry in container["env"] if "valueFrom" in entry]
+        assert keys == (["username"] if kind == "password" else [])

@@ -119,24 +119,39 @@ readinessProbe:
 - { name: TIERFLOW_ELASTICSEARCH_CA_FILE, value: /etc/tierflow/elasticsearch-ca/ca.crt }
 {{- end }}
 {{- if .elasticsearch.secret }}
-{{- $secret := .elasticsearch.secret }}
-{{- range $name, $key := dict "USERNAME" "username" "PASSWORD" "password" "API_KEY" "apiKey" }}
-- name: TIERFLOW_ELASTICSEARCH_{{ $name }}
-  valueFrom: { secretKeyRef: { name: {{ $secret }}, key: {{ $key }}, optional: true } }
+{{- if eq .elasticsearch.authentication "apiKey" }}
+- { name: TIERFLOW_ELASTICSEARCH_API_KEY_FILE, value: /etc/tierflow/elasticsearch/apiKey }
+{{- else }}
+- name: TIERFLOW_ELASTICSEARCH_USERNAME
+  valueFrom: { secretKeyRef: { name: {{ .elasticsearch.secret }}, key: username } }
+- { name: TIERFLOW_ELASTICSEARCH_PASSWORD_FILE, value: /etc/tierflow/elasticsearch/password }
 {{- end }}
 {{- end }}
 {{- end }}{{ end }}
 {{- end }}
 
 {{- define "tierflow.storeMounts" -}}
-{{- if and (eq .Values.store.kind "elasticsearch") .Values.store.elasticsearch.caSecret }}
+{{- with .Values.store }}{{ if eq .kind "elasticsearch" }}
+{{- if .elasticsearch.caSecret }}
 - { name: elasticsearch-ca, mountPath: /etc/tierflow/elasticsearch-ca, readOnly: true }
 {{- end }}
+{{- if .elasticsearch.secret }}
+- { name: elasticsearch, mountPath: /etc/tierflow/elasticsearch, readOnly: true }
+{{- end }}
+{{- end }}{{ end }}
 {{- end }}
 
 {{- define "tierflow.storeVolumes" -}}
-{{- if and (eq .Values.store.kind "elasticsearch") .Values.store.elasticsearch.caSecret }}
+{{- with .Values.store }}{{ if eq .kind "elasticsearch" }}
+{{- if .elasticsearch.caSecret }}
 - name: elasticsearch-ca
-  secret: { secretName: {{ .Values.store.elasticsearch.caSecret }} }
+  secret: { secretName: {{ .elasticsearch.caSecret }} }
 {{- end }}
+{{- if .elasticsearch.secret }}
+- name: elasticsearch
+  secret:
+    secretName: {{ .elasticsearch.secret }}
+    items: [{ key: {{ .elasticsearch.authentication }}, path: {{ .elasticsearch.authentication }} }]
+{{- end }}
+{{- end }}{{ end }}
 {{- end }}
