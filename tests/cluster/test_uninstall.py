@@ -20,8 +20,9 @@ def test_without_hand_over_an_uninstalled_collector_leaves_no_filter_and_no_map(
     site.helm("upgrade", "flows", str(CHART), "--values", str(site.values), "--set", "collector.handOver=false")
     site.rollout("daemonset/flows-tierflow-collector")
     assert "tierflow" in site.cluster.inside("tc", "filter", "show", "dev", link(site), "ingress").stdout
-    site.helm("uninstall", "flows", "--wait", "--timeout", "90s")
-    assert site.items("all", "--namespace", NAMESPACE) == []
+    site.helm("uninstall", "flows", "--wait", "--cascade", "foreground", "--timeout", "90s")
+    # Helm waits for what it made itself; pods end in their own time.
+    site.cluster.wait("the last pod's end", lambda: site.items("all", "--namespace", NAMESPACE) == [], timeout_s=60)
     assert "tierflow" not in site.cluster.inside("tc", "filter", "show", "dev", link(site), "ingress").stdout
     assert site.cluster.inside("find", "/sys/fs/bpf", "-path", "*tierflow*").stdout == ""
 
