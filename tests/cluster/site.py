@@ -111,6 +111,16 @@ class Site:
         # A sink that is just coming back is asked again.
         return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []
 
+    def console(self, token: str, path: str) -> Any:
+        """An answer of the console's API through its Service, in a session opened by the token."""
+        service = self.cluster.get("service", "flows-tierflow-console", "--namespace", NAMESPACE)
+        base = f"http://{service['spec']['clusterIP']}"  # type: ignore[index]
+        curl = ("curl", "--silent", "--header", f"Host: flows-tierflow-console.{NAMESPACE}.svc")
+        jar = str(self.cluster.folder / "cookies")
+        self.cluster.inside(*curl, "--max-time", "10", "--cookie-jar", jar, f"{base}/?token={token}")
+        answer = self.cluster.inside(*curl, "--fail-with-body", "--max-time", "20", "--cookie", jar, base + path)
+        return json.loads(answer.stdout)
+
     def delivered(self) -> truth.Pairs:
         """What nftables has counted as delivered between pods, and to and from outside."""
         listed = self.cluster.inside("nft", "-j", "list", "set", "ip", truth.TABLE, "delivered")

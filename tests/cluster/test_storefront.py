@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.cluster.site import NAMESPACE, STOREFRONT, TOKEN, WINDOW_S
+from tests.cluster.site import STOREFRONT, TOKEN, WINDOW_S
 from tests.end_to_end.written import DENIED_BY
 from tests.services.cluster_parts import NODE
 from tests.storefront_logs import EDGES, app, edges
@@ -85,23 +84,10 @@ def test_the_rogue_is_denied_at_five_targets_by_the_right_rules_and_nothing_pass
     assert reached == {}
 
 
-def console(site: Site, path: str) -> Any:
-    """An answer of the console's API through its Service, in a session opened by the token."""
-    service = site.cluster.get("service", "flows-tierflow-console", "--namespace", NAMESPACE)
-    base = f"http://{service['spec']['clusterIP']}"  # type: ignore[index]
-    name = ("--header", f"Host: flows-tierflow-console.{NAMESPACE}.svc")
-    jar = str(site.cluster.folder / "cookies")
-    site.cluster.inside("curl", "--silent", "--max-time", "10", *name, "--cookie-jar", jar, f"{base}/?token={TOKEN}")
-    answer = site.cluster.inside(
-        "curl", "--silent", "--fail-with-body", "--max-time", "20", *name, "--cookie", jar, base + path
-    )
-    return json.loads(answer.stdout)
-
-
 def test_the_console_shows_the_calls_and_the_rogues_denials(site: Site, rogue: int) -> None:
     def statuses() -> dict[tuple[str, str], str]:
         query = urlencode({"from": rogue, "to": int(time.time()) + WINDOW_S, "filter": "namespace:storefront"})
-        flows = console(site, f"/api/v1/flows?{query}")["flows"]
+        flows = site.console(TOKEN, f"/api/v1/flows?{query}")["flows"]
         return {(app(flow["source"]["name"]), app(flow["dest"]["name"])): flow["status"] for flow in flows}
 
     def shown() -> bool:
@@ -115,7 +101,7 @@ def test_the_console_shows_the_calls_and_the_rogues_denials(site: Site, rogue: i
 def test_the_consoles_board_counts_the_denials_of_the_tiers_policies(site: Site, rogue: int) -> None:
     def denying() -> set[tuple[str, str]]:
         query = urlencode({"from": rogue, "to": int(time.time()) + WINDOW_S})
-        tiers = console(site, f"/api/v1/board?{query}")["tiers"]
+        tiers = site.console(TOKEN, f"/api/v1/board?{query}")["tiers"]
         assert [tier["name"] for tier in tiers][:2] == ["security", "platform"]
         return {
             (tier["name"], tile["name"])
