@@ -14,6 +14,7 @@ import yaml
 from tests.conftest import absent
 from tests.services.helm import helm as helm
 from tierflow.cli.main import command
+from tierflow.cli.settings import SecretOption
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "tierflow"
 PROFILES = sorted(path.stem for path in (CHART / "profiles").glob("*.yaml"))
@@ -137,7 +138,7 @@ def command_lines(helm: str) -> list[tuple[str, list[str], list[str]]]:
 def resolve(arguments: list[str]) -> tuple[click.Command | None, list[str]]:
     """The click command that the arguments name, and what is left of them; None: it isn't installed."""
     found: click.Command | None = command
-    while isinstance(found, click.Group) and not arguments[0].startswith("-"):
+    while isinstance(found, click.Group) and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         found = found.get_command(click.Context(found), name)
     return found, arguments
@@ -166,9 +167,67 @@ def test_the_real_command_accepts_every_argument_and_variable_of_the_chart(helm:
         assert set(variables) <= known, f"{where}: {sorted(set(variables) - known)}"
 
 
+STAGES = {
+    "collector": ["collect"],
+    "inventory": ["inventory"],
+    "stream": ["stream"],
+    "sink": ["sink duckdb", "sink elasticsearch"],
+    "console": ["console"],
+}
+FOR_ONE_MACHINE = {"FILE", "SEED", "KUBECONFIG", "MANIFESTS", "DATABASE", "LISTEN", "STORE"}
+"""Settings that have no place in a pod: other sources, a file or socket elsewhere."""
+
+
+@pytest.mark.parametrize("component", STAGES)
+def test_settings_take_every_variable_of_the_stage_but_secrets_and_those_that_the_chart_gives(
+    helm: str, component: str
+) -> None:
+    known: set[str] = set()
+    for stage in STAGES[component]:
+        found, _ = resolve(stage.split())
+        assert found is not None
+        for option in (each for each in found.params if isinstance(each, click.Option) and each.envvar):
+            if not isinstance(option, SecretOption):
+                known.add(str(option.envvar))
+    given = {f"TIERFLOW_{name}" for name in FOR_ONE_MACHINE}
+    authentications = [("production", f"store.elasticsearch.authentication={each}") for each in ("password", "apiKey")]
+    for profile, authentication in (("trial", "kafka.topics.prefix=a."), *authentications):
+        for found_component, spec in pods(
+            rendered(helm, profile, *EVERYTHING, authentication, "console.tokenSecret=page", "kafka.topics.prefix=a.")
+        ):
+            if found_component not in (component, "sink"):
+                continue
+            for container in (each for each in spec["containers"] if each["name"] == component):
+                given |= {entry["name"] for entry in container["env"]}
+                flags = (argument.split("=")[0] for argument in container["args"] if argument.startswith("--"))
+                given |= {"TIERFLOW_" + flag.removeprefix("--").replace("-", "_").upper() for flag in flags}
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    allowed = schema["properties"][component]["properties"]["settings"]["propertyNames"]["enum"]
+    assert sorted(known - given) == allowed
+
+
+def test_settings_reach_the_stage_whatever_their_type(helm: str) -> None:
+    settings = ("sink.settings.TIERFLOW_MAX_BYTES=17179869184", "sink.settings.TIERFLOW_RETENTION_HOURS=0.5")
+    spec = dict(pods(rendered(helm, "trial", *settings)))["sink"]
+    (container,) = [each for each in spec["containers"] if each["name"] == "sink"]
+    given = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (given["TIERFLOW_MAX_BYTES"], given["TIERFLOW_RETENTION_HOURS"]) == ("17179869184", "0.5")
+
+
+def test_a_prefix_of_topics_reaches_every_stage(helm: str) -> None:
+    for component, spec in pods(rendered(helm, "production", "kafka.topics.prefix=east.")):
+        for container in spec["containers"]:
+            given = {entry["name"]: entry.get("value") for entry in container["env"]}
+            assert given["TIERFLOW_TOPIC_PREFIX"] == "east.", component
+
+
 @pytest.mark.parametrize(
     ("profile", "setting", "said"),
     [
+        ("trial", "stream.settings.TIERFLOW_WINDOW_S=5", "TIERFLOW_WINDOW_S"),
+        ("trial", "sink.settings.TIERFLOW_RETENTION=5", "TIERFLOW_RETENTION"),
+        ("production", "sink.settings.TIERFLOW_ELASTICSEARCH_PASSWORD=x", "TIERFLOW_ELASTICSEARCH_PASSWORD"),
+        ("trial", "kafka.topics.prefix=a/b", "/kafka/topics/prefix"),
         ("trial", "stream.windowSeconds=0", "/stream/windowSeconds"),
         ("trial", "stream.windowSeconds=soon", "/stream/windowSeconds"),
         ("trial", "store.kind=mysql", "'elasticsearch', 'duckdb'"),

@@ -49,6 +49,7 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
     "--token-file", type=click.Path(path_type=Path), default=None,
     help="File with the token that opens a session; without it, each start makes one.",
 )  # fmt: skip
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
 @setting("--allow-host", "allow_host", multiple=True, help="Further host name to answer to, as behind a proxy.")
 def command(
     kafka: str,
@@ -59,6 +60,7 @@ def command(
     host: str,
     port: int,
     token_file: Path | None,
+    topic_prefix: str,
     allow_host: tuple[str, ...],
 ) -> None:
     """Serve the page; the address printed opens one session, and console.url in the state folder the next."""
@@ -69,7 +71,7 @@ def command(
     with _bind(host, port) as bound:
 
         async def work(stage: Stage) -> None:
-            await _serve(kafka, client, opened, bound, token, shown, allow_host, stage)
+            await _serve(kafka, client, topic_prefix, opened, bound, token, shown, allow_host, stage)
 
         asyncio.run(run_stage(kafka, client, MetricsAddress(), work))
 
@@ -84,6 +86,7 @@ def _token(path: Path) -> str:
 async def _serve(
     kafka: str,
     security: dict[str, Any],
+    topic_prefix: str,
     store: RemoteStore | ElasticsearchStore,
     bound: socket.socket,
     token: str,
@@ -104,7 +107,7 @@ async def _serve(
 
     default = ConsoleSettings(token=token)
     settings = ConsoleSettings(token=token, hosts=(*default.hosts, *(host.lower() for host in allow_host)))
-    inventory = TopicInventory(Reader(kafka, Metrics(), INVENTORY, security))
+    inventory = TopicInventory(Reader(kafka, Metrics(), INVENTORY.with_prefix(topic_prefix), security))
     page = f"http://{LOOPBACK}:{bound.getsockname()[1]}/?token="
 
     def renew() -> str:

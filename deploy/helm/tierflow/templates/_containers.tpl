@@ -6,6 +6,7 @@
   env:
     {{- include "tierflow.environment" . | nindent 4 }}
     {{- include "tierflow.storeEnvironment" . | nindent 4 }}
+    {{- include "tierflow.settings" .Values.sink.settings | nindent 4 }}
   ports:
     - { name: metrics, containerPort: {{ .Values.metrics.port }} }
   {{- include "tierflow.probes" "metrics" | nindent 2 }}
@@ -31,6 +32,7 @@
   env:
     {{- include "tierflow.environment" . | nindent 4 }}
     {{- include "tierflow.storeEnvironment" . | nindent 4 }}
+    {{- include "tierflow.settings" .Values.console.settings | nindent 4 }}
   ports:
     - { name: http, containerPort: 8080 }
   {{- include "tierflow.probes" "http" | nindent 2 }}

@@ -46,6 +46,9 @@ securityContext:
 {{- define "tierflow.environment" -}}
 - { name: TIERFLOW_STATE, value: /var/lib/tierflow }
 - { name: HOME, value: /tmp }
+{{- with .Values.kafka.topics.prefix }}
+- { name: TIERFLOW_TOPIC_PREFIX, value: {{ . | quote }} }
+{{- end }}
 {{- if .Values.kafka.tls.enabled }}
 - { name: TIERFLOW_KAFKA_TLS, value: "true" }
 {{- if .Values.kafka.tls.caSecret }}
@@ -57,6 +60,14 @@ securityContext:
 - { name: TIERFLOW_KAFKA_USERNAME_FILE, value: /etc/tierflow/kafka/username }
 - { name: TIERFLOW_KAFKA_PASSWORD_FILE, value: /etc/tierflow/kafka/password }
 {{- end }}{{ end }}
+{{- end }}
+
+{{/* Call with a component's settings. Helm reads every number as a float, and would write a large one as 1e+10. */}}
+{{- define "tierflow.settings" -}}
+{{- range $name, $value := . }}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $value = int64 $value }}{{ end }}
+- { name: {{ $name }}, value: {{ $value | toString | quote }} }
+{{- end }}
 {{- end }}
 
 {{- define "tierflow.mounts" -}}
@@ -115,6 +126,7 @@ readinessProbe:
 {{- define "tierflow.storeEnvironment" -}}
 {{- with .Values.store }}{{ if eq .kind "elasticsearch" }}
 - { name: TIERFLOW_ELASTICSEARCH, value: {{ .elasticsearch.url | quote }} }
+- { name: TIERFLOW_ELASTICSEARCH_INDEX, value: {{ .elasticsearch.index | quote }} }
 {{- if .elasticsearch.caSecret }}
 - { name: TIERFLOW_ELASTICSEARCH_CA_FILE, value: /etc/tierflow/elasticsearch-ca/ca.crt }
 {{- end }}
