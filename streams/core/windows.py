@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import TYPE_CHECKING, Final
 
 from tierflow.schemas.clock import NS_PER_S
@@ -278,8 +279,8 @@ class Partition:
                         max(node.interval_end_ns, header.interval_start_ns))
                 )  # fmt: skip
                 run.missing.update(range(max(first, header.sequence - MISSING_KEPT), header.sequence))
-                while len(run.missing) > MISSING_KEPT:
-                    run.missing.remove(min(run.missing))
+                if len(run.missing) > MISSING_KEPT:
+                    run.missing = set(nlargest(MISSING_KEPT, run.missing))
             run.next_sequence = header.sequence + 1
             return True
         if header.sequence in run.missing:

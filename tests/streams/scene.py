@@ -128,6 +128,7 @@ def message(
     watermark_s: float | None = None,
     boot: int = 1,
     lost: int = 0,
+    lost_packets: int = 0,
     written_s: float | None = None,
 ) -> Message:
     """One raw message; its interval ends at ``end_s`` after the scene's start."""
@@ -136,7 +137,7 @@ def message(
     value = encode_batch(
         BatchHeader(
             node, "", boot.to_bytes(16, "little"), offset if sequence is None else sequence, end - NS_PER_S, end,
-            watermark, lost, 0, 0, Source.SYNTHETIC,
+            watermark, lost, lost_packets, 0, Source.SYNTHETIC,
         ),
         np.concatenate([*records, np.zeros(0, RECORD)]),
     )  # fmt: skip

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.streams.scene import Run, message, record
+from tests.streams.scene import WINDOW, Run, message, record
 from tierflow.schemas.record import Reporter
+from tierflow.streams.core.messages import decode
+from tierflow.streams.core.windows import BOOTS_KEPT, MISSING_KEPT, Partition
 
 
 def traffic(seed: int, count: int = 40):
@@ -181,9 +183,11 @@ def test_a_silent_nodes_windows_close_by_other_batches_and_by_the_clock() -> Non
 
 def test_a_missing_batch_is_a_loss_once_its_time_is_over() -> None:
     run = Run()
+    # The gap is from second 1 to 3, where the next batch's interval begins; lateness is two seconds.
     run.feed(message(0, [], end_s=1, sequence=0), message(1, [], end_s=4, sequence=3))
+    run.feed(message(2, [], end_s=4.9, sequence=4))
     assert not run.losses
-    run.feed(message(2, [], end_s=6, sequence=4))
+    run.feed(message(3, [], end_s=5, sequence=5))
     (loss,) = run.losses.values()
     assert (loss["reason"], loss["batches"]) == ("sequence_gap", 2)
 
@@ -203,6 +207,24 @@ def test_the_collectors_own_loss_and_its_restart_are_recorded() -> None:
         "collector_loss": 7,
         "collector_restart": None,
     }
+
+
+def test_what_is_remembered_of_a_nodes_batches_is_bounded() -> None:
+    partition = Partition(WINDOW)
+    for boot in range(BOOTS_KEPT + 3):
+        for sequence in (0, 2 * MISSING_KEPT, 4 * MISSING_KEPT):
+            sent = message(0, [], end_s=1, sequence=sequence, boot=boot)
+            partition.admit(decode(sent).header, 0, sent.timestamp_ms)
+    runs = partition.nodes["node-a"].runs
+    assert len(runs) == BOOTS_KEPT
+    assert {len(each.missing) for each in runs.values()} == {MISSING_KEPT}
+
+
+def test_packets_that_belong_to_no_record_are_a_loss_too() -> None:
+    run = Run()
+    run.feed(message(0, [], end_s=1, lost_packets=3))
+    (loss,) = run.losses.values()
+    assert (loss["reason"], loss["records"], loss["packets"]) == ("collector_loss", 0, 3)
 
 
 @pytest.mark.parametrize("rows", [1024])
