@@ -5,7 +5,6 @@ An object in a file exists; a pod is an endpoint when its ``status`` gives it an
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from tierflow.schemas.inventory import ObjectVersion
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+MOST_LEVELS: Final = 200
+"""Of lists and mappings within one another; an object of Kubernetes has some 20."""
 # libyaml's loader is an order of magnitude faster and is in every wheel; the pure one is for other platforms.
 _Loader: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -51,7 +52,7 @@ def documents_of(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        loaded = [json.loads(text)] if path.suffix == ".json" else list(yaml.load_all(text, Loader=_Loader))
+        loaded = [orjson.loads(text)] if path.suffix == ".json" else _yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise MalformedObject("text", problem[:200], "YAML or JSON in UTF-8") from error
@@ -67,6 +68,22 @@ def documents_of(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
                 raise MalformedObject(f"document {index}", item, "a Kubernetes object")
             yield str(path), index, item
             index += 1
+
+
+def _yaml(text: str) -> list[Any]:
+    """The documents of a YAML text.
+
+    Raises:
+        MalformedObject: too many levels. libyaml's composer recurses in C: where the stack ends, so does the process.
+    """
+    # Each level takes a bracket, or begins further right than the one around it.
+    if text.count("[") + text.count("{") + max(map(len, text.splitlines()), default=0) > MOST_LEVELS:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_LEVELS:
+                raise MalformedObject("text", f"more than {MOST_LEVELS} levels", "less nesting")
+    return list(yaml.load_all(text, Loader=_Loader))
 
 
 def manifest_files(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import orjson
 import urllib3
+import yaml
 from kubernetes import client, config
 
 from tierflow.schemas.clock import NS_PER_S
@@ -69,7 +70,7 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (config.ConfigException, OSError) as error:
+    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"--kubeconfig {kubeconfig or '(default)'}: {error}") from error
     return client.ApiClient(configuration)
 

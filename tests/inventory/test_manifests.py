@@ -150,6 +150,25 @@ def test_a_file_that_is_broken_for_a_moment_takes_nothing_away(tmp_path: Path) -
     assert folder.source.problems
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "[" * 100_000),
+        ("a.yaml", "- " * 50_000),
+        ("a.yaml", "\n".join(" " * level + "a:" for level in range(1_000))),
+        ("a.json", "[" * 100_000),
+    ],
+)
+def test_a_file_nested_without_end_is_reported_and_ends_nothing(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    write(tmp_path / "good.yaml", pod("frontend"))
+    folder = Folder(tmp_path)
+    folder.look(10)
+    (problem,) = folder.source.problems
+    assert problem.startswith(f"{tmp_path / name}: text is ")
+    assert folder.name("10.0.0.1", 10) == "frontend"
+
+
 def test_what_json_cannot_hold_is_reported_by_file_and_object(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     head = "apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: s}\n"
