@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
@@ -16,6 +17,7 @@ from tierflow.schemas.secrets import secret
 if TYPE_CHECKING:
     from pathlib import Path
 
+_HOST: Final = re.compile(r"[A-Za-z0-9._:-]+")
 AUTHENTICATION = (401, 403)
 BUSY = (408, 429, 500, 502, 503, 504)
 
@@ -83,6 +85,22 @@ class Connection:
         self.client.close()
 
 
+def _parts(url: str) -> SplitResult:
+    """Scheme, host and port, which are sound.
+
+    Raises:
+        ConfigurationError: they aren't.
+    """
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+    except ValueError:  # a port of letters, a bracket left open
+        sound = None
+    if not sound:
+        raise ConfigurationError(f"--elasticsearch {url}: accepted is https://HOST:PORT or http://HOST:PORT")
+    return parts
+
+
 def _client(settings: ElasticsearchSettings) -> Elasticsearch:
     """A client; nothing is sent yet.
 
@@ -94,13 +112,13 @@ def _client(settings: ElasticsearchSettings) -> Elasticsearch:
     api_key = secret(
         "--elasticsearch-api-key-file", "TIERFLOW_ELASTICSEARCH_API_KEY", settings.api_key, settings.api_key_file
     )
-    try:
-        parts = urlsplit(settings.url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"--elasticsearch {settings.url}: accepted is https://HOST:PORT or http://HOST:PORT")
+    if "@" in settings.url:
+        # Neither is shown: the line may end up in a log.
+        raise ConfigurationError(
+            "--elasticsearch: no user name or password in the URL; --elasticsearch-username and "
+            "--elasticsearch-password-file take them"
+        )
+    parts = _parts(settings.url)
     if (settings.username is None) != (password is None):
         raise ConfigurationError("--elasticsearch-username and --elasticsearch-password-file: give both or neither")
     if api_key is not None and settings.username is not None:

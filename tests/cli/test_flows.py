@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
-from tests.sinks.documents import whole_log
 
+from tests.sinks.documents import whole_log
 from tierflow.cli import flows
 from tierflow.sinks.read.memory import MemoryStore
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from tests.cli.commands import commands, tierflow
 from tierflow.cli import settings
 from tierflow.cli.main import command
 from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -48,24 +47,52 @@ def test_an_unknown_key_in_a_command_table_is_refused_with_the_accepted_ones() -
         settings.defaults_for(example, {"example": {"windows": 1}}, {"window_s"})
 
 
+def test_a_group_names_its_subcommands_and_a_subcommand_its_group() -> None:
+    group = click.Group("outer", commands=[example])
+    with pytest.raises(ConfigurationError, match=r"\[outer\] has no setting 'exmaple'; accepted: example$"):
+        settings.defaults_for(group, {"outer": {"exmaple": {}}}, set())
+    with pytest.raises(ConfigurationError, match=r"\[outer.example\] has no setting 'windows'; accepted: window_s$"):
+        settings.defaults_for(group, {"outer": {"example": {"windows": 1}}}, set())
+
+
+@pytest.mark.parametrize("value", [[1, 2], {"a": 1}, datetime(2026, 1, 1, tzinfo=UTC), [[1]]])
+def test_a_value_that_no_flag_could_say_is_refused(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"window_s = .*; accepted: text, a number, true or false$"):
+        settings.defaults_for(example, {"example": {"window_s": value}}, {"window_s"})
+
+
+@click.command("several")
+@settings.setting("--port", type=int, multiple=True)
+def several(port: tuple[int, ...]) -> None:
+    click.echo(f"ports {port}")
+
+
+def test_a_setting_that_may_be_repeated_is_a_list_or_one_value() -> None:
+    for value, expected in ((80, [80]), ([80, 443], [80, 443])):
+        assert settings.defaults_for(several, {"several": {"port": value}}, {"port"}) == {"port": expected}
+    with pytest.raises(ConfigurationError, match=r"or a list of these$"):
+        settings.defaults_for(several, {"several": {"port": [[80]]}}, {"port"})
+
+
 def test_an_unknown_key_at_the_top_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="unknown setting 'windows'"):
         settings.defaults_for(example, {"windows": 1}, {"window_s"})
 
 
-def tierflow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tierflow.cli.main", *arguments], capture_output=True, text=True, check=False, timeout=60
-    )
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("window_s = [", "not TOML"), ("no_such_thing = 1", "unknown setting 'no_such_thing'")],
+    [
+        (b"window_s = [", "not TOML"),
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
+        (b"no_such_thing = 1", "unknown setting 'no_such_thing'"),
+        (b"[strem]\nwindow_s = 1", "no command [strem]; accepted: bench, broker,"),
+        (b"[schema]\nno_such_thing = 1", "[schema] has no setting 'no_such_thing'"),
+    ],
 )
-def test_a_bad_file_is_one_line_and_a_non_zero_exit(tmp_path: Path, content: str, expected: str) -> None:
+def test_a_bad_file_is_one_line_and_a_non_zero_exit(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "tierflow.toml"
-    path.write_text(content)
+    path.write_bytes(content)
     done = tierflow("--config", str(path), "schema", "flows.logs")
     assert done.returncode == 2
     assert expected in done.stderr
@@ -113,18 +140,8 @@ def test_a_secret_comes_from_its_variable_the_configuration_or_a_file_and_from_n
     assert "--store-password " not in said("--help")
 
 
-def _commands(found: click.Command) -> Iterator[click.Command]:
-    yield found
-    if isinstance(found, click.Group):
-        context = click.Context(found)
-        for name in found.list_commands(context):
-            under = found.get_command(context, name)
-            assert under is not None, name
-            yield from _commands(under)
-
-
 def test_no_command_takes_a_secret_as_an_argument() -> None:
     # What the parser knows, not what is declared.
-    flags = {flag for each in _commands(command) for flag in each.make_parser(click.Context(each))._long_opt}
+    flags = {flag for each in commands(command) for flag in each.make_parser(click.Context(each))._long_opt}
     assert {"--elasticsearch-password-file", "--kibana-api-key-file", "--token-file"} <= flags
     assert [flag for flag in flags if flag.endswith(("password", "-key", "token", "secret"))] == []

@@ -154,6 +154,13 @@ def test_a_wrong_line_of_flows_is_named(line: str) -> None:
     assert "--flows line 1" in str(result.exception)
 
 
+@pytest.mark.parametrize("content", [b"\xff\n", b"[" * 100_000])
+def test_flows_that_are_no_text_or_endlessly_nested_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "flows").write_bytes(content)
+    result = run("verdict", "--manifests", str(STOREFRONT), "--flows", str(tmp_path / "flows"))
+    assert "--flows line 1" in str(result.exception)
+
+
 def test_the_board_shows_tiers_in_order_with_endpoint_counts() -> None:
     tiers = json.loads(run("board", "--manifests", str(STOREFRONT), "--json").stdout)
     assert [tier["name"] for tier in tiers] == ["security", "platform", "default"]

@@ -204,10 +204,18 @@ def prepare(url: str, **settings: Any) -> None:
     ElasticsearchWriter(Connection(ElasticsearchSettings(url, **settings)), names("x")).prepare(INDEX)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://host:1", "http://", "http://host:port"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://host:1", "http://", "http://host:port", "http://a b", "http://[::1"]
+)
 def test_a_wrong_url_is_refused_by_name(url: str) -> None:
     with pytest.raises(ConfigurationError, match="accepted is https://HOST:PORT"):
         prepare(url)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="no user name or password in the URL") as caught:
+        prepare("http://elastic:hunter2@127.0.0.1:1")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_nothing_listening_is_worth_waiting_for() -> None:

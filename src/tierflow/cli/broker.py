@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import click
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tierflow.cli.kinds import Server
 from tierflow.cli.settings import setting
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
@@ -59,13 +59,22 @@ def check_port_free(port: int, flag: str) -> None:
     Raises:
         ConfigurationError: something listens there already.
     """
+    check_address_free(LOOPBACK, port, f"{flag} {port}")
+
+
+def check_address_free(host: str, port: int, setting: str) -> None:
+    """Refuse an address that can't be listened on; ``setting`` is the flag and its value.
+
+    Raises:
+        ConfigurationError: something listens there already, or the address is none of this machine's.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError as error:
             raise ConfigurationError(
-                f"{flag} {port}: {(error.strerror or str(error)).lower()}; choose a free port of {LOOPBACK}"
+                f"{setting}: {(error.strerror or str(error)).lower()}; choose a free port of {host}"
             ) from error
 
 
@@ -103,18 +112,18 @@ async def _until_it_answers(bootstrap: str, timeout_s: float, client_arguments: 
             await admin.close()
 
 
-_ADDRESS: Final = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}")
-
-
 @click.command("broker")
-@setting("--listen", metavar="ADDRESS:PORT", default=f"{LOOPBACK}:9092", help="IPv4 address and port to listen on.")
-@setting("--advertise", metavar="HOST:PORT", default=None, help="Where clients find it, if not at --listen.")
+@setting(
+    "--listen", type=Server(), metavar="ADDRESS:PORT", default=f"{LOOPBACK}:9092",
+    help="IPv4 address and port to listen on.",
+)  # fmt: skip
+@setting(
+    "--advertise", type=Server(), metavar="HOST:PORT", default=None, help="Where clients find it, if not at --listen."
+)
 def command(listen: str, advertise: str | None) -> None:
     """Run the embedded broker in the foreground: Kafka's protocol, messages in memory only."""
-    for flag, value in (("--listen", listen), ("--advertise", advertise)):
-        if value is not None and not _ADDRESS.fullmatch(value):
-            raise ConfigurationError(f"{flag} {value}: accepted is host:port")
     host, _, port = listen.rpartition(":")
     argv = broker_argv(int(port), listen=host, advertised=advertise)
+    check_address_free(host, int(port), f"--listen {listen}")
     # The broker takes this process's place, so that signals and the exit code are its own.
     os.execv(argv[0], argv)  # noqa: S606 - a fixed argument list, no shell

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.kinds import CLUSTER, NODE, Finite
 from tierflow.cli.logs import log_setting
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.settings import kafka_setting, setting, topic_prefix_setting
 from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.collector.ebpf import EbpfSettings, EbpfSource
 from tierflow.collector.kafka import KafkaSender
@@ -43,9 +44,9 @@ _SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHE
 @setting(
     "--interfaces", default="cali*,veth*,tf*", metavar="PATTERNS", help="Pods' host-side interfaces, comma-separated."
 )
-@setting("--interval-s", type=click.FloatRange(0.05, 3600), default=5.0, help="Seconds between drains.")
+@setting("--interval-s", type=Finite(0.05, 3600), default=5.0, help="Seconds between drains.")
 @setting(
-    "--keepalive-s", type=click.FloatRange(1), default=300.0,
+    "--keepalive-s", type=Finite(1, 86_400), default=300.0,
     help="A silent, open conversation is reported once in each span of this width: the window's.",
 )  # fmt: skip
 @setting(
@@ -55,11 +56,13 @@ _SOURCES = {"ebpf": Source.EBPF, "pcap": Source.PCAP, "synthetic": Source.SYNTHE
     "--hand-over/--no-hand-over", default=False,
     help="At the end, leave the kernel counting for the collector that comes next.",
 )  # fmt: skip
-@setting("--node", default=socket.gethostname, show_default="host name", help="This node's name in Kubernetes.")
-@setting("--cluster", default="", help="This cluster's name.")
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting(
+    "--node", type=NODE, default=socket.gethostname, show_default="host name", help="This node's name in Kubernetes."
+)
+@setting("--cluster", type=CLUSTER, default="", help="This cluster's name.")
+@topic_prefix_setting
 @setting("--file", type=click.Path(path_type=Path), default=None, help="Capture file of --source pcap.")
-@setting("--seed", type=int, default=1, help="Seed of --source synthetic.")
+@setting("--seed", type=click.IntRange(0), default=1, help="Seed of --source synthetic.")
 @metrics_settings
 def command(
     kafka: str,

@@ -13,8 +13,9 @@ import click
 
 from tierflow.cli.elasticsearch import elasticsearch_settings
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.kinds import ADDRESS
 from tierflow.cli.logs import log_setting
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.settings import kafka_setting, setting, topic_prefix_setting
 from tierflow.cli.stage import MetricsAddress, Stage, run_stage
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import open_store
@@ -43,13 +44,15 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 @setting(
     "--store", metavar="ADDRESS", default=None, help="Where the store's read side is; without it, the embedded one."
 )
-@setting("--host", default=LOOPBACK, help="Address to listen on; 0.0.0.0 is every one, as behind a Service.")
+@setting(
+    "--host", type=ADDRESS, default=LOOPBACK, help="Address to listen on; 0.0.0.0 is every one, as behind a Service."
+)
 @setting("--port", type=click.IntRange(0, 65535), default=8080, help="Port to listen on; 0 chooses a free one.")
 @setting(
     "--token-file", type=click.Path(path_type=Path), default=None,
     help="File with the token that opens a session; without it, each start makes one.",
 )  # fmt: skip
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@topic_prefix_setting
 @setting("--allow-host", "allow_host", multiple=True, help="Further host name to answer to, as behind a proxy.")
 def command(
     kafka: str,

@@ -17,7 +17,7 @@ from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.inventory_show import show
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.logs import log_setting
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.settings import kafka_setting, setting, topic_prefix_setting
 from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.inventory.address_ranges import private_prefixes
 from tierflow.inventory.manifests import ManifestSource
@@ -53,7 +53,7 @@ BROKER_TIMEOUT_S: Final = 60.0
 @setting(
     "--manifests",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of Kubernetes objects, watched for changes; may be repeated.",
 )
 @setting("--kubernetes/--no-kubernetes", default=False, help="Watch a cluster instead.")
@@ -76,7 +76,7 @@ BROKER_TIMEOUT_S: Final = 60.0
     "link-local and IPv6 unique local addresses.",
 )
 @setting("--retention-s", type=click.IntRange(60), default=3600, help="Seconds that ended versions are kept.")
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@topic_prefix_setting
 @metrics_settings
 @click.pass_context
 def command(
@@ -188,6 +188,8 @@ class _Run:
         from tierflow.inventory.kubernetes.source import KubernetesSource
 
         stop, versions = self._stage.stop, Versions()
+        # Tried here once: later a file that can't be read is waited for, as a token that is just being rotated.
+        connect(kubeconfig)
         api = Api(partial(connect, kubeconfig), self._clock)
         held = None
         if lease is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.settings import kafka_setting, topic_prefix_setting
 from tierflow.inventory.history import History
 from tierflow.inventory.topic import Reader
 from tierflow.schemas.clock import NS_PER_S, SystemClock
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @kafka_security
 @click.option("--address", required=True, metavar="IP", help="The address in question.")
 @click.option("--at", metavar="TIME", help="ISO 8601 time (UTC if it names no zone) or Unix seconds; default now.")
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@topic_prefix_setting
 def show(kafka: str, kafka_security: KafkaSecurity, address: str, at: str | None, topic_prefix: str) -> None:
     """Say who held an address at a time."""
     time_ns = SystemClock().now_ns() if at is None else _time_ns(at)

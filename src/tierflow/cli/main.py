@@ -11,7 +11,7 @@ import click
 
 import tierflow
 from tierflow.cli import settings
-from tierflow.schemas.errors import TierflowError
+from tierflow.schemas.errors import ConfigurationError, TierflowError
 
 COMMANDS: Final = {
     "bench": "Run the benchmark harness.",
@@ -72,6 +72,9 @@ def command(context: click.Context, config: Path | None) -> None:
     if config is None or context.invoked_subcommand is None or not isinstance(context.command, LazyGroup):
         return
     values = settings.read_file(config)
+    for name, value in values.items():
+        if isinstance(value, dict) and name not in COMMANDS:
+            raise ConfigurationError(f"configuration file: no command [{name}]; accepted: {', '.join(COMMANDS)}")
     chosen = context.command.get_command(context, context.invoked_subcommand)
     if chosen is not None:
         context.default_map = {

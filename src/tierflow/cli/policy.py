@@ -99,7 +99,7 @@ def trace(manifests: Path, source: str, destination: str, port: int, proto: str,
 @click.option(
     "--flows",
     required=True,
-    type=click.File("r"),
+    type=click.File("rb"),
     help="JSON lines with src, dst (NAMESPACE/NAME or address), proto, sport, dport; - reads standard input.",
 )
 def verdict(manifests: Path, flows: Any) -> None:
@@ -228,10 +228,10 @@ def _protocol(text: object, where: str = "--proto") -> int:
     return number
 
 
-def _row(line: str, number: int) -> dict[str, Any]:
+def _row(line: bytes, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
         raise ConfigurationError(f"--flows line {number}: {error}; accepted: one JSON object a line") from error
     if not isinstance(row, dict) or not {"src", "dst", "dport"} <= row.keys():
         raise ConfigurationError(f"--flows line {number}: accepted: an object with src, dst, proto, sport, dport")

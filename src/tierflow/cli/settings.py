@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierflow.cli.kinds import TOPIC_PREFIX, Servers, shortened
 from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -57,7 +58,14 @@ def secret_setting(name: str, about: str) -> Callable[[Any], Any]:
 
 def kafka_setting(function: Any) -> Any:
     """The ``--kafka`` flag that every stage shares."""
-    return setting("--kafka", metavar="HOST:PORT", default="127.0.0.1:9092", help="Kafka bootstrap servers.")(function)
+    return setting(
+        "--kafka", type=Servers(), metavar="HOST:PORT", default="127.0.0.1:9092", help="Kafka bootstrap servers."
+    )(function)
+
+
+def topic_prefix_setting(function: Any) -> Any:
+    """The ``--topic-prefix`` flag of all that read or write topics."""
+    return setting("--topic-prefix", type=TOPIC_PREFIX, default="", help="Put before each topic's name.")(function)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -69,36 +77,63 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"--config {path}: not TOML: not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"--config {path}: not TOML that can be read: nested too deeply") from error
     except OSError as error:
         raise ConfigurationError(f"--config {path}: {error.strerror or error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"--config {path}: not TOML: {error}") from error
 
 
-def defaults_for(command: click.Command, settings: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    """Click's ``default_map`` of one command from the file's settings.
+def defaults_for(command: click.Command, settings: dict[str, Any], known: set[str], within: str = "") -> dict[str, Any]:
+    """Click's ``default_map`` of one command from the file's settings; ``within`` is the group's table, if in one.
 
     Raises:
-        ConfigurationError: a table of this command has a key that the command doesn't know, or a top-level key that no
-            command knows.
+        ConfigurationError: a table of this command has a key that the command doesn't know, a top-level key is one that
+            no command knows, or a value is of no kind that a flag has.
     """
-    accepted = {parameter.name for parameter in command.params if parameter.name}
+    parameters = {parameter.name: parameter for parameter in command.params if parameter.name}
+    accepted = set(parameters)
+    name = f"{within}{command.name}"
     table = settings.get(command.name or "", {})
     if not isinstance(table, dict):
-        raise ConfigurationError(f"configuration file: [{command.name}] must be a table")
+        raise ConfigurationError(f"configuration file: [{name}] must be a table")
     subcommands = set(command.commands) if isinstance(command, click.Group) else set()
     for key in table:
         if key not in accepted and key not in subcommands:
             raise ConfigurationError(
-                f"configuration file: [{command.name}] has no setting {key!r}; accepted: {', '.join(sorted(accepted))}"
+                f"configuration file: [{name}] has no setting {key!r}; "
+                f"accepted: {', '.join(sorted(accepted | subcommands))}"
             )
     shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
     for key in shared:
         if key not in known:
             raise ConfigurationError(f"configuration file: unknown setting {key!r}")
-    defaults = {key: value for key, value in shared.items() if key in accepted} | table
-    for name in subcommands:
-        child = command.commands[name] if isinstance(command, click.Group) else None
-        if child is not None:
-            defaults[name] = defaults_for(child, settings | {name: table.get(name, {})}, known)
+    chosen = {key: value for key, value in shared.items() if key in accepted} | table
+    defaults = {
+        key: _default(key, value, several=parameters[key].multiple)
+        for key, value in chosen.items()
+        if key not in subcommands
+    }
+    for child in command.commands.values() if isinstance(command, click.Group) else ():
+        child_name = child.name or ""
+        defaults[child_name] = defaults_for(
+            child, settings | {child_name: table.get(child_name, {})}, known, f"{name}."
+        )
     return defaults
+
+
+def _default(key: str, value: Any, *, several: bool) -> Any:
+    """A value of the file as click takes it; one alone stands for a list of it.
+
+    Raises:
+        ConfigurationError: it is, or holds, what no flag could say.
+    """
+    values = value if several and isinstance(value, list) else [value]
+    for each in values:
+        if not isinstance(each, str | int | float):
+            accepted = "text, a number, true, false or a list of these" if several else "text, a number, true or false"
+            raise ConfigurationError(f"configuration file: {key} = {shortened(value)}; accepted: {accepted}")
+    return values if several else value

@@ -13,6 +13,7 @@ import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.kinds import Finite
 from tierflow.cli.logs import log_setting
 from tierflow.cli.settings import kafka_setting, setting
 from tierflow.cli.sink_elasticsearch import command as elasticsearch_command
@@ -46,7 +47,7 @@ command.add_command(elasticsearch_command)
 @kafka_security
 @log_setting
 @setting("--database", type=click.Path(dir_okay=False, path_type=Path), default=None, help="DuckDB file.")
-@setting("--retention-hours", type=click.FloatRange(min=0.01), default=24 * 8, help="Documents older than this go.")
+@setting("--retention-hours", type=Finite(0.01, 876_000), default=24 * 8, help="Documents older than this go.")
 @setting("--max-bytes", type=click.IntRange(1 << 20), default=16 << 30, help="Past this size the oldest hours go.")
 @setting("--memory-mib", type=click.IntRange(64), default=MEMORY_MIB, help="What DuckDB's buffers may take.")
 @setting("--listen", default=None, metavar="unix:PATH|HOST:PORT", help="Where the read side is served.")
@@ -80,7 +81,10 @@ def _listening(address: str) -> Iterator[socket.socket]:
         path = Path(address.removeprefix("unix:"))
         if _answers(path):
             raise ConfigurationError(f"--listen {address}: another sink serves there already")
-        path.unlink(missing_ok=True)
+        if path.is_socket():  # of one that was killed
+            path.unlink()
+        elif path.exists():
+            raise ConfigurationError(f"--listen {address}: something that is no socket is there; it is left alone")
         listener = socket.socket(socket.AF_UNIX)
         try:
             listener.bind(str(path))

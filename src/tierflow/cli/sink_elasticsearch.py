@@ -11,8 +11,9 @@ import click
 
 from tierflow.cli.elasticsearch import DEFAULT_URL, elasticsearch_settings
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.kinds import GROUP, Finite
 from tierflow.cli.logs import log_setting
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.settings import kafka_setting, setting, topic_prefix_setting
 from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.schemas.clock import SystemClock
 
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
 @setting("--replicas", type=click.IntRange(0, 16), default=1, help="Replicas of an index.")
 @setting("--bulk-mib", type=click.IntRange(1, 90), default=5, help="Size of one bulk at most.")
 @setting("--buffer-mib", type=click.IntRange(1, 4096), default=16, help="Documents held in memory at most.")
-@setting("--linger-s", type=click.FloatRange(0, 60), default=0.5, help="Seconds that a bulk waits for more.")
-@setting("--group", default="tierflow-sink-elasticsearch", help="Consumer group; sinks of one group share the work.")
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting("--linger-s", type=Finite(0, 60), default=0.5, help="Seconds that a bulk waits for more.")
+@setting(
+    "--group", type=GROUP, default="tierflow-sink-elasticsearch",
+    help="Consumer group; sinks of one group share the work.",
+)  # fmt: skip
+@topic_prefix_setting
 @setting("--session-timeout-s", type=click.IntRange(6, 300), default=10, help="Seconds until a dead sink is replaced.")
 @metrics_settings
 def command(

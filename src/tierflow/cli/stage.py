@@ -14,6 +14,7 @@ import click
 from aiokafka.errors import KafkaError
 
 from tierflow.cli.broker import LOOPBACK, wait_for_broker
+from tierflow.cli.kinds import ADDRESS
 from tierflow.cli.settings import setting
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 from tierflow.schemas.health import Health, Probes
@@ -38,7 +39,7 @@ class MetricsAddress:
 def metrics_settings(function: Any) -> Any:
     """The two settings; the command receives them as one argument ``metrics_at``."""
 
-    @setting("--metrics-host", default=LOOPBACK, help="Address of --metrics-port; 0.0.0.0 is every one.")
+    @setting("--metrics-host", type=ADDRESS, default=LOOPBACK, help="Address of --metrics-port; 0.0.0.0 is every one.")
     @setting(
         "--metrics-port", type=click.IntRange(0, 65_535), default=None,
         help="Serve /metrics, /healthz and /readyz on this port; 0 chooses one.",

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
+from tierflow.cli.kinds import GROUP, LATENESS_S, WINDOW_S, Finite
 from tierflow.cli.logs import log_setting
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.settings import kafka_setting, setting, topic_prefix_setting
 from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.cli.state import state_folder
 from tierflow.schemas.errors import ConfigurationError
@@ -21,8 +22,8 @@ from tierflow.schemas.errors import ConfigurationError
 @kafka_setting
 @kafka_security
 @log_setting
-@setting("--window-s", type=click.IntRange(1, 86_400), default=300, help="Width of an aggregation window in seconds.")
-@setting("--lateness-s", type=click.IntRange(0, 3600), default=10, help="Seconds that a window waits for late records.")
+@setting("--window-s", type=WINDOW_S, default=300, help="Width of an aggregation window in seconds.")
+@setting("--lateness-s", type=LATENESS_S, default=10, help="Seconds that a window waits for late records.")
 @setting(
     "--idle-s",
     type=click.IntRange(1, 86_400),
@@ -34,9 +35,7 @@ from tierflow.schemas.errors import ConfigurationError
 @setting(
     "--sample-addresses", type=click.IntRange(0, 1000), default=10, help="Addresses that a flow log names per side."
 )
-@setting(
-    "--inventory-wait-s", type=click.FloatRange(0, 600), default=5.0, help="Seconds a batch waits for the inventory."
-)
+@setting("--inventory-wait-s", type=Finite(0, 600), default=5.0, help="Seconds a batch waits for the inventory.")
 @setting("--buffer-mib", type=click.IntRange(8, 4096), default=32, help="Raw batches held in memory at most.")
 @setting(
     "--window-connections",
@@ -44,8 +43,8 @@ from tierflow.schemas.errors import ConfigurationError
     default=262_144,
     help="Connections of one node's window; with more it is written in parts.",
 )
-@setting("--group", default="tierflow-stream", help="Consumer group; workers of one group share the work.")
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
+@setting("--group", type=GROUP, default="tierflow-stream", help="Consumer group; workers of one group share the work.")
+@topic_prefix_setting
 @setting(
     "--partitions", type=click.IntRange(1, 10_000), default=None, help="Partitions of topics that have to be made."
 )
@@ -105,4 +104,4 @@ def command(
     try:
         asyncio.run(run_stage(kafka, settings.client, metrics_at, work))
     except OSError as error:
-        raise ConfigurationError(f"stream: {error.strerror or error}") from error
+        raise ConfigurationError(f"stream: {error}") from error

@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
-from tierflow.cli.settings import kafka_setting, setting
+from tierflow.cli.kinds import Finite
+from tierflow.cli.settings import kafka_setting, setting, topic_prefix_setting
 from tierflow.schemas import topics
 from tierflow.schemas.errors import UnavailableError
 
@@ -34,8 +35,8 @@ CHECKED: Final = ("cleanup.policy", "message.timestamp.type")
     "--mode", type=click.Choice(["create", "check"]), default="check", help="Create what is missing, or only check."
 )
 @setting("--replication-factor", type=click.IntRange(1), default=1, help="Replication factor of topics created.")
-@setting("--topic-prefix", default="", help="Put before each topic's name.")
-@setting("--timeout-s", type=click.FloatRange(1), default=60.0, help="How long to wait for the broker.")
+@topic_prefix_setting
+@setting("--timeout-s", type=Finite(1, 3600), default=60.0, help="How long to wait for the broker.")
 def command(
     kafka: str, kafka_security: KafkaSecurity, mode: Mode, replication_factor: int, topic_prefix: str, timeout_s: float
 ) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tierflow.cli import stages as stages_of
 from tierflow.cli.broker import LOOPBACK, check_port_free
+from tierflow.cli.kinds import CLUSTER, LATENESS_S, NODE, WINDOW_S, Finite, Servers
 from tierflow.cli.settings import setting
 from tierflow.cli.stages import UpSettings
 from tierflow.cli.state import state_folder
@@ -37,7 +38,10 @@ LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
 @click.command("up")
 @setting("--lab/--no-lab", default=False, help="Set up the storefront lab too.")
 @setting("--source", type=click.Choice(["auto", "ebpf", "synthetic"]), default="auto", help="Where records come from.")
-@setting("--kafka", metavar="HOST:PORT", default=None, help="An existing Kafka; without it, an embedded broker.")
+@setting(
+    "--kafka", type=Servers(), metavar="HOST:PORT", default=None,
+    help="An existing Kafka; without it, an embedded broker.",
+)  # fmt: skip
 @setting("--broker-port", type=click.IntRange(1, 65535), default=19092, help="Port of the embedded broker.")
 @setting(
     "--broker-memory-mib",
@@ -46,9 +50,9 @@ LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
     help="Memory at which the embedded broker, which keeps all messages in memory, is started afresh.",
 )
 @setting("--console-port", type=click.IntRange(0, 65535), default=8080, help="Port of the page; 0 chooses one.")
-@setting("--window-s", type=click.IntRange(1), default=15, help="Width of an aggregation window in seconds.")
-@setting("--lateness-s", type=click.IntRange(0), default=2, help="Seconds that a window waits for late records.")
-@setting("--interval-s", type=click.FloatRange(0.1, 60), default=1.0, help="Seconds between drains of the kernel.")
+@setting("--window-s", type=WINDOW_S, default=15, help="Width of an aggregation window in seconds.")
+@setting("--lateness-s", type=LATENESS_S, default=2, help="Seconds that a window waits for late records.")
+@setting("--interval-s", type=Finite(0.1, 60), default=1.0, help="Seconds between drains of the kernel.")
 @setting("--interfaces", default="tf*,cali*,veth*", help="Interfaces to watch, as patterns.")
 @setting(
     "--manifests",
@@ -56,8 +60,8 @@ LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of Kubernetes objects; may be repeated.",
 )
-@setting("--node", default="lab-node", help="Name of this node.")
-@setting("--cluster", default="", help="Name of this cluster.")
+@setting("--node", type=NODE, default="lab-node", help="Name of this node.")
+@setting("--cluster", type=CLUSTER, default="", help="Name of this cluster.")
 def command(manifests: tuple[Path, ...], **options: object) -> None:
     """Run broker, inventory, collector, streams, sink and console on this machine until Ctrl-C."""
     up = UpSettings(manifests=tuple(manifests), **options)  # type: ignore[arg-type]  # click has checked the types

@@ -1,0 +1,149 @@
+"""What a flag can't mean is refused as it is read, before a broker is waited for, with what is accepted."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tests.cli.commands import commands, tierflow
+from tierflow.cli.kinds import ADDRESS, CLUSTER, GROUP, NODE, TOPIC_PREFIX, Finite, Server, Servers
+from tierflow.cli.main import command
+from tierflow.cli.sink import _listening
+from tierflow.cli.state import state_folder
+from tierflow.schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+def given(kind: click.ParamType, value: str) -> Any:
+    return kind.convert(value, None, None)
+
+
+@pytest.mark.parametrize("value", ["a:1", "10.0.0.1:9092", "[::1]:65535", "kafka-0.kafka.svc:9092"])
+def test_a_server_is_a_host_and_a_port(value: str) -> None:
+    assert given(Server(), value) == value
+    assert given(Servers(), f"{value}, {value}") == f"{value},{value}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", ":", "a", "a:", ":1", "a:0", "a:65536", "a:b", "a b:1", "::1:9092", "a:1,", ",", "a:1;b:1", "http://a:1"],
+)
+def test_what_is_no_server_is_refused_with_what_is(value: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"accepted is HOST:PORT, or several .* 1 to 65535"):
+        given(Servers(), value)
+
+
+def test_one_server_is_not_several() -> None:
+    with pytest.raises(click.BadParameter, match="accepted is HOST:PORT;"):
+        given(Server(), "a:1,b:1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (NODE, ["a", "ip-10-0-0-1.ec2.internal", "x" * 253], ["", "x" * 254, "a/b", "../a", "a b", "a\nb", "-a", "a-"]),
+        (CLUSTER, ["", "prod"], ["x" * 254, "a/b", " "]),
+        (TOPIC_PREFIX, ["", "test.", "a_b-"], ["a b", "a/", "x" * 201, "é"]),
+        (GROUP, ["tierflow-stream"], ["", "a b", "x" * 250]),
+        (ADDRESS, ["0.0.0.0", "::", "fe80::1%eth0", "localhost"], ["", " ", "a b"]),
+    ],
+)
+def test_names_are_what_they_become_part_of_allows(kind: click.ParamType, good: list[str], bad: list[str]) -> None:
+    assert [given(kind, each) for each in good] == good
+    for each in bad:
+        with pytest.raises(click.BadParameter, match="accepted is"):
+            given(kind, each)
+
+
+def test_a_value_without_end_is_not_repeated_whole() -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        given(NODE, "x" * 100_000)
+    assert len(caught.value.message) < 250
+
+
+def test_nan_lies_in_no_range() -> None:
+    assert given(Finite(0, 60), "0.5") == 0.5
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(click.BadParameter):
+            given(Finite(0), value)
+
+
+def test_no_flag_of_any_command_takes_nan() -> None:
+    numbers = [
+        parameter.type
+        for each in commands(command)
+        for parameter in each.params
+        if isinstance(parameter.type, click.types.FloatParamType)
+    ]
+    assert len(numbers) > 5
+    assert [each for each in numbers if not isinstance(each, Finite)] == []
+
+
+def refused(*arguments: str) -> Result:
+    result = CliRunner().invoke(command, list(arguments))
+    assert result.exit_code == 2, result.output
+    return result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["stream", "--kafka", "localhost"], "--kafka"),
+        (["up", "--kafka", "localhost"], "--kafka"),
+        (["stream", "--group", ""], "--group"),
+        (["sink", "elasticsearch", "--group", ""], "--group"),
+        (["collect", "--node", ""], "--node"),
+        (["up", "--cluster", "a b"], "--cluster"),
+        (["collect", "--seed", "-1"], "--seed"),
+        (["collect", "--metrics-host", ""], "--metrics-host"),
+        (["console", "--host", ""], "--host"),
+        (["topics", "--topic-prefix", "a/"], "--topic-prefix"),
+        (["broker", "--listen", "127.0.0.1:0"], "--listen"),
+        (["up", "--window-s", "86401"], "--window-s"),
+        (["up", "--lateness-s", "3601"], "--lateness-s"),
+        (["inventory", "--manifests", "/no/such/folder"], "--manifests"),
+    ],
+)
+def test_each_command_says_which_flag_it_is(arguments: list[str], flag: str) -> None:
+    assert f"Invalid value for '{flag}'" in refused(*arguments).output
+
+
+def test_a_state_folder_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("TIERFLOW_STATE", str(wrong))
+        with pytest.raises(ConfigurationError, match=rf"state folder {wrong}: .*; TIERFLOW_STATE="):
+            state_folder()
+
+
+def test_a_sink_takes_the_place_of_a_dead_one_and_of_nothing_else(tmp_path: Path) -> None:
+    left, notes = tmp_path / "store.sock", tmp_path / "notes.txt"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
+    with _listening(f"unix:{left}"):
+        assert left.is_socket()
+    assert not left.exists()
+    notes.write_text("mine")
+    with pytest.raises(ConfigurationError, match="something that is no socket is there"), _listening(f"unix:{notes}"):
+        pass
+    assert notes.read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the embedded broker is a Linux binary")
+def test_a_broker_refuses_an_address_that_is_taken() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = tierflow("broker", "--listen", address)
+    assert done.returncode == 2
+    assert done.stderr == f"tierflow: --listen {address}: address already in use; choose a free port of 127.0.0.1\n"
