@@ -154,11 +154,13 @@ class Lab:
         Returns:
             False if there was nothing.
         """
-        if record.load(self._settings.state) is None:
-            return False
-        command.require_privilege()
+        # Looked for behind the lock: a set-up that holds it may not have written its record yet.
         with record.only_one(self._settings.state):
-            self._remove(record.load(self._settings.state))
+            old = record.load(self._settings.state)
+            if old is None:
+                return False
+            command.require_privilege()
+            self._remove(old)
         return True
 
     def _build(self, fresh: Record, documents: list[tuple[str, int, Manifest]]) -> None:

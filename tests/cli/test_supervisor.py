@@ -130,6 +130,16 @@ async def test_a_child_past_its_memory_limit_is_started_afresh(tmp_path: Path, m
     await supervisor.stop()
 
 
+async def test_a_full_disk_is_said_once_and_stops_no_child(tmp_path: Path) -> None:
+    (tmp_path / "one.log").symlink_to("/dev/full")
+    said: list[str] = []
+    supervisor = Supervisor(tmp_path, said.append)
+    much = "print('x' * 1_000_000, flush=True)\n" * 3
+    await supervisor.start(Child("one", [sys.executable, "-c", much + SAYS_READY]))
+    await supervisor.stop()
+    assert said == [f"{tmp_path / 'one.log'}: no space left on device; its output is lost meanwhile"]
+
+
 async def test_a_line_longer_than_any_buffer_does_not_stop_the_log(tmp_path: Path) -> None:
     program = f"import sys; sys.stderr.write('x' * 300_000 + '\\n'); sys.stderr.flush(); {SAYS_READY}"
     supervisor = Supervisor(tmp_path, lambda _: None)

@@ -9,7 +9,7 @@ from tests.streams.scene import CLUSTER_IP, PODS, START_NS, START_S, Run, invent
 from tierflow.schemas import flow_log, policy_counter, topics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.fields import json_schema
-from tierflow.schemas.inventory import ENDPOINT, ObjectVersion
+from tierflow.schemas.inventory import ENDPOINT, POLICY, ObjectVersion
 from tierflow.schemas.record import Mark, Reporter
 from tierflow.streams.core.groups import Levels
 
@@ -83,6 +83,44 @@ def test_a_denied_flow_that_arrived_is_one_leak_and_no_second_denial() -> None:
 def test_a_denied_flow_that_was_answered_is_not_derived() -> None:
     run = closed(record("rogue", "backend-1", packets=(2, 1), size=(120, 60)))
     assert [log["reporter"] for log in run.all_logs()] == ["src"]
+
+
+NO_EGRESS = ObjectVersion(
+    POLICY, "NetworkPolicy/shop/default.rogue", START_NS - 3600 * NS_PER_S, None,
+    {"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+     "metadata": {"name": "default.rogue", "namespace": "shop"},
+     "spec": {"tier": "default", "order": 5, "selector": "app == 'rogue'", "types": ["Egress"],
+              "egress": [{"action": "Deny"}]}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ends", "reporter", "packets", "expected"),
+    [
+        (("rogue", "8.8.8.8"), Reporter.SRC, (3, 0), ("deny", "enforced")),
+        (("rogue", "8.8.8.8"), Reporter.SRC, (3, 2), ("deny", "leak")),
+        (("rogue", "8.8.8.8"), Reporter.SRC, (0, 2), ("deny", "leak")),
+        (("rogue", "8.8.8.8"), Reporter.SRC, (0, 0), ("deny", "unknown")),
+        (("8.8.8.8", "backend-1"), Reporter.DST, (1, 0), ("deny", "leak")),
+        (("8.8.8.8", "backend-1"), Reporter.DST, (0, 1), ("deny", "leak")),
+        (("8.8.8.8", "backend-1"), Reporter.DST, (0, 0), ("deny", "unknown")),
+        (("frontend-1", "backend-1"), Reporter.SRC, (3, 0), ("allow", "unanswered")),
+        (("frontend-1", "backend-1"), Reporter.SRC, (3, 2), ("allow", "answered")),
+        (("frontend-1", "backend-1"), Reporter.DST, (3, 0), ("allow", "unanswered")),
+        (("frontend-1", "backend-1"), Reporter.SRC, (0, 0), ("allow", "unknown")),
+    ],
+)
+def test_evidence_is_what_the_packets_say_of_the_verdict(
+    ends: tuple[str, str], reporter: Reporter, packets: tuple[int, int], expected: tuple[str, str]
+) -> None:
+    seen = record(*ends, reporter=reporter, packets=packets, size=(60 * packets[0], 60 * packets[1]))
+    (log,) = closed(seen, history=inventory(NO_EGRESS)).all_logs()
+    assert (log["action"], log["evidence"]) == expected
+
+
+def test_a_window_without_packets_tells_of_no_denial_at_the_destination() -> None:
+    run = closed(record("rogue", "backend-1", packets=(0, 0), size=(0, 0), marks=Mark.ALIVE))
+    assert [(log["reporter"], log["evidence"]) for log in run.all_logs()] == [("src", "unknown")]
 
 
 def test_labels_are_those_that_all_merged_endpoints_have_without_the_systems_own() -> None:

@@ -32,6 +32,10 @@ COMMANDS: Final = {
 """Command names and their one-line help; a module is imported only when its command runs, to start quickly."""
 
 
+INTERRUPTED: Final = 130
+"""What a shell makes of Ctrl-C."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are modules of this package."""
 
@@ -99,10 +103,16 @@ def _known_settings(context: click.Context) -> set[str]:
 def main() -> None:
     """Run the command line; exit with the error's own code, and never with a traceback for a user's mistake."""
     try:
-        command(prog_name="tierflow")
+        code = command.main(prog_name="tierflow", standalone_mode=False)
     except TierflowError as error:
         click.echo(f"tierflow: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

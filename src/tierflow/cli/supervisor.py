@@ -10,12 +10,13 @@ import re
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+    from io import FileIO
 
 READY: Final = re.compile(r"(^|[\s\":])ready($|[\s\",.])")
 """A child says this word on standard error when it is."""
@@ -124,7 +125,7 @@ class Supervisor:
         self, name: str, process: asyncio.subprocess.Process, is_ready: asyncio.Event, last_lines: list[str]
     ) -> None:
         assert process.stdout is not None  # noqa: S101 - asked for above
-        with (self._log_folder / f"{name}.log").open("ab", buffering=0) as log:
+        with _Log(self._log_folder / f"{name}.log", self._say) as log:
             tail = b""
             # Not readline(): a line of any length must not stop the child's output from being read.
             while chunk := await process.stdout.read(_CHUNK_BYTES):
@@ -207,6 +208,35 @@ class Supervisor:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         await running.reader
+
+
+class _Log:
+    """A child's log file. A disk that takes no more is said once; the child, whose output must be read, goes on."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._file: FileIO | None = None
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, chunk: bytes) -> None:
+        """Append, as far as that can be done."""
+        try:
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(chunk)
+        except OSError as error:
+            if not self._failed:
+                self._say(f"{self._path}: {(error.strerror or str(error)).lower()}; its output is lost meanwhile")
+            self._failed = True
+        else:
+            self._failed = False
 
 
 async def side_by_side(*work: Coroutine[Any, Any, None]) -> None:

@@ -89,10 +89,20 @@ def _only_one() -> Iterator[None]:
 
 
 async def _run(up: UpSettings, screen: Console) -> int:
+    """Run until a signal; 0 when all was running by then, else what a shell makes of the signal: 130 for Ctrl-C."""
     stop = asyncio.Event()
+    heard: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        heard.append(number)
+        stop.set()
+
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup started it, to outlive its terminal
+        ends.append(signal.SIGHUP)
+    for number in ends:
+        loop.add_signal_handler(number, end, number)
 
     logs = _log_folder()
     supervisor = Supervisor(logs, lambda line: screen.print(f"  ! {line}"))
@@ -106,8 +116,10 @@ async def _run(up: UpSettings, screen: Console) -> int:
             starting.result()
             _say_what_next(up, lab, screen)
             await stopping
-        screen.print("\nstopping")
-        return 0
+            screen.print("\nstopping")
+            return 0
+        screen.print("\nstopping before all was up")
+        return 128 + heard[0]
     finally:
         for task in (starting, stopping):
             task.cancel()
@@ -222,7 +234,14 @@ async def _tierflow(*arguments: str) -> None:
         sys.executable, "-m", "tierflow.cli.main", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        # Left alone it would go on making what `lab down` is about to remove.
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+        raise
     if process.returncode:
         lines = output.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         raise UnavailableError(f"tierflow {' '.join(arguments)}: {lines[-1].removeprefix('tierflow: ')}")
