@@ -80,6 +80,32 @@ def test_a_denied_flow_that_arrived_is_one_leak_and_no_second_denial() -> None:
     assert [(log["derived"], log["evidence"], log["packets_in"]) for log in denials] == [(False, "leak", 2)]
 
 
+def test_an_arrival_without_a_packet_is_none() -> None:
+    run = closed(
+        record("rogue", "backend-1", packets=(2, 0), size=(120, 0)),
+        record("rogue", "backend-1", packets=(0, 0), size=(0, 0), reporter=Reporter.DST, marks=Mark.ALIVE),
+    )
+    denials = sorted((log["derived"], log["evidence"]) for log in run.all_logs() if log["action"] == "deny")
+    assert denials == [(False, "unknown"), (True, "enforced")]
+
+
+def test_a_connection_on_both_sides_of_a_change_counts_once() -> None:
+    begin, switch = START_NS - 3600 * NS_PER_S, START_NS + 5 * NS_PER_S
+    relabelled = pod("frontend-1") | {"labels": {"app": "frontend", "fw-zone": "dmz", "i": "9"}}
+    history = inventory(
+        ObjectVersion(ENDPOINT, "Pod/shop/frontend-1", begin, switch, pod("frontend-1")),
+        ObjectVersion(ENDPOINT, "Pod/shop/frontend-1", switch, None, relabelled),
+    )
+    run = closed(record("frontend-1", "backend-1", at_s=4), record("frontend-1", "backend-1", at_s=6), history=history)
+    (log,) = run.all_logs()
+    assert (log["num_flows"], log["packets_out"]) == (1, 6)
+
+
+def test_a_forwarded_flow_to_a_pod_has_the_pods_verdict() -> None:
+    (log,) = closed(record("8.8.8.8", "backend-1", reporter=Reporter.FWD)).all_logs()
+    assert (log["reporter"], log["action"]) == ("fwd", "deny")
+
+
 def test_a_denied_flow_that_was_answered_is_not_derived() -> None:
     run = closed(record("rogue", "backend-1", packets=(2, 1), size=(120, 60)))
     assert [log["reporter"] for log in run.all_logs()] == ["src"]
@@ -207,10 +233,51 @@ def test_counters_credit_the_rule_by_its_real_index() -> None:
     }
 
 
+def test_counters_credit_staged_rules_with_what_they_would_do() -> None:
+    staged = ObjectVersion(
+        POLICY, "StagedNetworkPolicy/shop/default.none", START_NS - 3600 * NS_PER_S, None,
+        {"apiVersion": "projectcalico.org/v3", "kind": "StagedNetworkPolicy",
+         "metadata": {"name": "default.none", "namespace": "shop"},
+         "spec": {"tier": "default", "order": 1, "selector": "app == 'backend'", "types": ["Ingress"],
+                  "ingress": [{"action": "Deny"}]}},
+    )  # fmt: skip
+    run = closed(record("frontend-1", "backend-1", reporter=Reporter.DST), history=inventory(staged))
+    traffic = [each for each in run.counters.values() if each["record"] == "traffic"]
+    assert {(each["name"], each["staged"], each["action"], each["packets_in"]) for each in traffic} == {
+        ("default.none", True, "deny", 3),
+        ("default.backend", False, "allow", 3),
+    }
+
+
+def test_a_denial_at_both_ends_is_the_sources_alone() -> None:
+    run = closed(record("rogue", "backend-1", packets=(2, 0), size=(120, 0)), history=inventory(NO_EGRESS))
+    assert [(log["reporter"], log["action"]) for log in run.all_logs()] == [("src", "deny")]
+
+
+def test_what_is_learnt_later_takes_a_derived_denial_back() -> None:
+    run = closed(record("10.0.0.77", "backend-1", packets=(2, 0), size=(120, 0)))
+    assert [(log["reporter"], log["action"]) for log in run.all_logs() if log["action"] == "deny"] == [("dst", "deny")]
+    late = pod("frontend-1") | {"name": "frontend-3", "addresses": ["10.0.0.77"]}
+    run.history.apply(ObjectVersion(ENDPOINT, "Pod/shop/frontend-3", START_NS - 3600 * NS_PER_S, None, late))
+    run.stage.use(run.history.snapshot())
+    run.logs.clear()
+    run.feed(
+        message(2, [record("10.0.0.77", "backend-1", at_s=46, packets=(2, 0), size=(120, 0))], end_s=50),
+        message(3, [], end_s=80),
+    )
+    assert [(log["reporter"], log["action"]) for log in run.all_logs()] == [("src", "allow")]
+
+
+@pytest.mark.parametrize(("proto", "port"), [(6, 8080), (17, 8080), (132, 8080), (136, 8080), (1, None), (58, None)])
+def test_ports_are_shown_of_protocols_that_have_them(proto: int, port: int | None) -> None:
+    (log,) = closed(record("frontend-1", "backend-1", proto=proto)).all_logs()
+    assert log["dest_port"] == port
+
+
 def test_handshake_times_are_mean_and_largest_of_those_seen() -> None:
     run = closed(
-        record("frontend-1", "backend-1", rtt_us=100),
-        record("frontend-1", "backend-1", ports=(40_001, 8080), rtt_us=300),
+        record("frontend-1", "backend-1", rtt_us=300),
+        record("frontend-1", "backend-1", ports=(40_001, 8080), rtt_us=100),
         record("frontend-1", "backend-1", ports=(40_002, 8080)),
     )
     (log,) = run.all_logs()
