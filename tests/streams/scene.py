@@ -95,10 +95,7 @@ def inventory(*more: ObjectVersion) -> History:
         ),
         ObjectVersion(
             topic.POLICY, "NetworkPolicy/shop/default.backend", begin, None,
-            {"apiVersion": api, "kind": "NetworkPolicy", "metadata": {"name": "default.backend", "namespace": "shop"},
-             "spec": {"tier": "default", "order": 10, "selector": "app == 'backend'", "types": ["Ingress"],
-                      "ingress": [{"action": "Allow", "source": {"selector": "fw-zone == 'dmz'"}},
-                                  {"action": "Deny"}]}},
+            policy("backend", {"action": "Allow", "source": {"selector": "fw-zone == 'dmz'"}}, {"action": "Deny"}),
         ),
         *more,
     ]  # fmt: skip
@@ -107,6 +104,16 @@ def inventory(*more: ObjectVersion) -> History:
         history.apply(version)
     history.apply(Heartbeat(START_NS + 600 * NS_PER_S, "scene", 1))
     return history
+
+
+def policy(app: str, *ingress: dict[str, Any]) -> dict[str, Any]:
+    """The policy default.<app> of namespace shop."""
+    return {
+        "apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy",
+        "metadata": {"name": f"default.{app}", "namespace": "shop"},
+        "spec": {"tier": "default", "order": 10, "selector": f"app == '{app}'", "types": ["Ingress"],
+                 "ingress": list(ingress)},
+    }  # fmt: skip
 
 
 def pod(name: str) -> dict[str, Any]:

@@ -67,6 +67,19 @@ def test_an_address_stays_where_the_pods_have_several_names() -> None:
     assert found["src"]["dest_name_aggr"] == "pvt"
 
 
+def test_a_pod_that_joins_a_service_later_changes_what_its_address_stands_for() -> None:
+    run = Run(Levels(), history=inventory(service({"app": "backend"})))
+    tried = {"ports": (41_000, 80), "packets": (1, 0), "size": (60, 0)}
+    run.feed(message(0, [record("rogue", CLUSTER_IP, **tried)], end_s=15), message(1, [], end_s=40))
+    assert {log["dest_name_aggr"] for log in run.all_logs()} == {"backend-7c9-*"}
+    other = pod("backend-1") | {"name": "other", "name_aggr": "other-*", "addresses": ["10.0.0.88"]}
+    run.history.apply(ObjectVersion(ENDPOINT, "Pod/shop/other", START_NS + 42 * NS_PER_S, None, other))
+    run.stage.use(run.history.snapshot())
+    run.logs.clear()
+    run.feed(message(2, [record("rogue", CLUSTER_IP, at_s=46, **tried)], end_s=50), message(3, [], end_s=80))
+    assert "backend-7c9-*" not in {log["dest_name_aggr"] for log in run.all_logs()}
+
+
 def test_a_pod_that_had_gone_is_no_backend() -> None:
     gone = ObjectVersion(ENDPOINT, "Pod/shop/backend-1", BEGIN_NS, BEGIN_NS + 2, pod("backend-1"))
     too = ObjectVersion(ENDPOINT, "Pod/shop/backend-2", BEGIN_NS, BEGIN_NS + 2, pod("backend-2"))

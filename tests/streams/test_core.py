@@ -82,6 +82,12 @@ def test_ipv6_and_ipv4_conversations_are_counted_alike(address: str) -> None:
     assert sorted(log["num_flows"] for log in run.all_logs()) == [1, 1]
 
 
+def test_translated_destinations_that_differ_in_the_upper_half_only_are_two_connections() -> None:
+    one, other = (record("fd00::1", "fd00::9", nat=(f"fd00:{each}::5", 8080)) for each in (1, 2))
+    run = Run().feed(message(0, [one, other], end_s=2), message(1, [one, other], end_s=3), message(2, [], end_s=60))
+    assert sum(log["num_flows"] for log in run.all_logs()) == 2
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_poison_kills_nothing_and_everything_is_accounted_for(seed: int) -> None:

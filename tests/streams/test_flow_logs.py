@@ -5,11 +5,11 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from tests.streams.scene import CLUSTER_IP, PODS, START_NS, START_S, Run, inventory, message, pod, record
+from tests.streams.scene import CLUSTER_IP, PODS, START_NS, START_S, Run, inventory, message, pod, policy, record
 from tierflow.schemas import flow_log, policy_counter, topics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.fields import json_schema
-from tierflow.schemas.inventory import ENDPOINT, POLICY, ObjectVersion
+from tierflow.schemas.inventory import ENDPOINT, NETWORK_SET, POLICY, ObjectVersion
 from tierflow.schemas.record import Mark, Reporter
 from tierflow.streams.core.groups import Levels
 
@@ -212,9 +212,48 @@ def test_an_address_that_changes_hands_inside_a_batch_is_split() -> None:
     assert {log["source_name_aggr"]: log["packets_out"] for log in run.all_logs()} == {"rogue-847-*": 1, "heir-1-*": 5}
 
 
+def test_a_policy_that_changes_inside_a_window_decides_from_then_on() -> None:
+    begin, switch = START_NS - 3600 * NS_PER_S, START_NS + 5 * NS_PER_S
+    history = inventory(
+        ObjectVersion(
+            POLICY, "NetworkPolicy/shop/default.backend", begin, switch, policy("backend", {"action": "Deny"})
+        ),
+        ObjectVersion(
+            POLICY, "NetworkPolicy/shop/default.backend", switch, None, policy("backend", {"action": "Allow"})
+        ),
+    )
+    run = closed(
+        record("rogue", "backend-1", at_s=4, reporter=Reporter.DST, packets=(1, 1)),
+        record("rogue", "backend-1", at_s=5, reporter=Reporter.DST, packets=(5, 5)),
+        history=history,
+    )
+    assert {log["action"]: log["packets_in"] for log in run.all_logs()} == {"deny": 1, "allow": 5}
+
+
 def test_addresses_of_nobody_are_public_or_private() -> None:
     run = closed(record("frontend-1", "8.8.8.8"), record("frontend-1", "192.168.7.7"))
     assert {(log["dest_type"], log["dest_name_aggr"]) for log in run.all_logs()} == {("net", "pub"), ("net", "pvt")}
+
+
+def test_a_network_set_of_a_namespace_names_addresses_for_that_namespaces_pods_only() -> None:
+    manifest = {
+        "apiVersion": "projectcalico.org/v3", "kind": "NetworkSet", "metadata": {"name": "banks", "namespace": "shop"},
+        "spec": {"nets": ["198.51.100.0/24"]},
+    }  # fmt: skip
+    begin = START_NS - 3600 * NS_PER_S
+    stranger = pod("rogue") | {"namespace": "else", "name": "stranger", "name_aggr": "stranger-*"}
+    run = closed(
+        record("frontend-1", "198.51.100.1"),
+        record("10.0.0.66", "198.51.100.1"),
+        history=inventory(
+            ObjectVersion(NETWORK_SET, "NetworkSet/shop/banks", begin, None, manifest),
+            ObjectVersion(ENDPOINT, "Pod/else/stranger", begin, None, stranger | {"addresses": ["10.0.0.66"]}),
+        ),
+    )
+    assert {(log["source_namespace"], log["dest_type"], log["dest_name_aggr"]) for log in run.all_logs()} == {
+        ("shop", "ns", "banks"),
+        ("else", "net", "pub"),
+    }
 
 
 def test_counters_credit_the_rule_by_its_real_index() -> None:
