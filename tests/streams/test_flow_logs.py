@@ -235,24 +235,28 @@ def test_addresses_of_nobody_are_public_or_private() -> None:
     assert {(log["dest_type"], log["dest_name_aggr"]) for log in run.all_logs()} == {("net", "pub"), ("net", "pvt")}
 
 
-def test_a_network_set_of_a_namespace_names_addresses_for_that_namespaces_pods_only() -> None:
-    manifest = {
-        "apiVersion": "projectcalico.org/v3", "kind": "NetworkSet", "metadata": {"name": "banks", "namespace": "shop"},
-        "spec": {"nets": ["198.51.100.0/24"]},
-    }  # fmt: skip
+def test_a_pod_sees_its_own_namespaces_network_set_before_a_global_one() -> None:
+    def network_set(kind: str, name: str, **metadata: str) -> ObjectVersion:
+        manifest = {
+            "apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name, **metadata},
+            "spec": {"nets": ["198.51.100.0/24"]},
+        }  # fmt: skip
+        return ObjectVersion(NETWORK_SET, f"{kind}/{name}", begin, None, manifest)
+
     begin = START_NS - 3600 * NS_PER_S
-    stranger = pod("rogue") | {"namespace": "else", "name": "stranger", "name_aggr": "stranger-*"}
+    stranger = pod("rogue") | {"namespace": "else", "name": "stranger", "addresses": ["10.0.0.66"]}
     run = closed(
         record("frontend-1", "198.51.100.1"),
         record("10.0.0.66", "198.51.100.1"),
         history=inventory(
-            ObjectVersion(NETWORK_SET, "NetworkSet/shop/banks", begin, None, manifest),
-            ObjectVersion(ENDPOINT, "Pod/else/stranger", begin, None, stranger | {"addresses": ["10.0.0.66"]}),
+            network_set("NetworkSet", "banks", namespace="shop"),
+            network_set("GlobalNetworkSet", "abroad"),
+            ObjectVersion(ENDPOINT, "Pod/else/stranger", begin, None, stranger),
         ),
     )
-    assert {(log["source_namespace"], log["dest_type"], log["dest_name_aggr"]) for log in run.all_logs()} == {
-        ("shop", "ns", "banks"),
-        ("else", "net", "pub"),
+    assert {log["source_namespace"]: log["dest_name_aggr"] for log in run.all_logs()} == {
+        "shop": "banks",
+        "else": "abroad",
     }
 
 
