@@ -38,6 +38,10 @@ _LARGEST: Final = 1 << 24
 """No frame or block is larger: a bigger length is a damaged file, not a reason to take the memory."""
 
 
+_ENDLESS_NS: Final = 1 << 62
+"""The year 2116: no capture is of later, and what is reckoned from a time stays within 64 bits."""
+
+
 class TruncatedError(TierflowError):
     """The file ends, or stops making sense, within a packet; what came before it was good."""
 
@@ -176,6 +180,8 @@ def _enhanced(body: bytes, order: str, interfaces: list[_Interface], base: int) 
             direction = struct.unpack(order + "I", value)[0] & 3
     units = high << 32 | low
     time_ns = interface.offset_s * NS_PER_S + units * NS_PER_S // interface.units_per_s
+    if not 0 <= time_ns < _ENDLESS_NS:
+        raise struct.error("a time that no record can hold")
     return Frame(time_ns, base + index, interface.link_type, direction, length, body[20 : 20 + captured])
 
 

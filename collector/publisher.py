@@ -97,8 +97,10 @@ class Publisher:
         return self._queued_bytes
 
     async def offer(self, drain: Drain) -> None:
-        """Queue a drained part in batches; without room within the patience, its records become a loss."""
+        """Queue a drained part in batches; those without room within the patience become a loss."""
         self._lost(drain.loss)
+        # One patience for all of it: a broker that is away must not keep the kernel's maps from being drained.
+        until_s = asyncio.get_running_loop().time() + self._settings.patience_s
         parts = [drain.records[at : at + DEFAULT_RECORDS] for at in range(0, len(drain.records), DEFAULT_RECORDS)] or [
             drain.records
         ]
@@ -111,7 +113,7 @@ class Publisher:
                 self._loss.records, self._loss.packets, self._loss.bytes, self._settings.source,
             )  # fmt: skip
             value = encode_batch(header, records)
-            if not await self._has_room(len(value)):
+            if not await self._has_room(len(value), until_s):
                 self._lost(_as_loss(records))
                 continue
             # A number is spent only on a batch that is kept: what was dropped is a loss, not a gap as well.
@@ -146,11 +148,11 @@ class Publisher:
             return sum(message.records for message in self._queue)
         return 0
 
-    async def _has_room(self, size: int) -> bool:
+    async def _has_room(self, size: int, until_s: float) -> bool:
         if self._queued_bytes + size <= self._settings.buffer_bytes:
             return True
         try:
-            async with asyncio.timeout(self._settings.patience_s), self._changed:
+            async with asyncio.timeout_at(until_s), self._changed:
                 await self._changed.wait_for(lambda: self._queued_bytes + size <= self._settings.buffer_bytes)
         except TimeoutError:
             return False

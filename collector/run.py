@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tierflow.collector.attach import discard, link_events
-from tierflow.collector.ebpf import EbpfSource
+from tierflow.collector.source import FollowsLinks
+from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tierflow.collector.publisher import Publisher
     from tierflow.collector.source import RecordSource
@@ -48,27 +49,26 @@ async def run(
     """Collect until ``stop`` is set; the last drain is published before this returns.
 
     Raises:
-        TierflowError: the source can't start, or its file is damaged.
+        TierflowError: the source can't start, its file is damaged, or its interfaces can't be followed any more.
     """
     sending = asyncio.create_task(publisher.run())
-    following: asyncio.Task[None] | None = None
+    beside = [sending]
     try:
         await asyncio.to_thread(source.start)
-        if isinstance(source, EbpfSource):
-            following = asyncio.create_task(_follow(source))
+        if isinstance(source, FollowsLinks):
+            beside.append(asyncio.create_task(_follow(source)))
         ready()
         try:
-            await _drain_until(stop, source, publisher, settings, sending)
+            await _drain_until(stop, source, publisher, settings, beside)
         finally:
             # A damaged capture file ends the drain with an error; what it held before that is good.
             left = 0 if sending.done() else await publisher.flush(settings.flush_s)
             if left:
                 _log.warning("%d records were still waiting for the broker and are lost", left)
     finally:
-        for task in (sending, following):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(sending, *([following] if following else []), return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await asyncio.to_thread(source.stop)
 
 
@@ -86,8 +86,9 @@ async def _drain_until(
     source: RecordSource,
     publisher: Publisher,
     settings: RunSettings,
-    sending: asyncio.Task[None],
+    beside: Sequence[asyncio.Task[None]],
 ) -> None:
+    """Drain and publish; what ``beside`` fails of, this does too: it would go on collecting less and less unnoticed."""
     while True:
         if not settings.finite:
             # An overrun isn't caught up with: the interval is simply longer, and its header says so.
@@ -102,13 +103,14 @@ async def _drain_until(
             await publisher.offer(part)
             if settings.finite and stop.is_set():
                 break
-        if sending.done():
-            sending.result()
+        for task in beside:
+            if task.done():
+                task.result()
         if last:
             return
 
 
-async def _follow(source: EbpfSource) -> None:
+async def _follow(source: FollowsLinks) -> None:
     """Attach to links as they come, at once: an interval later their first packets would be missed."""
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
@@ -119,7 +121,10 @@ async def _follow(source: EbpfSource) -> None:
             await changed.wait()
             changed.clear()
             discard(events)
-            await asyncio.to_thread(source.follow)
+            try:
+                await asyncio.to_thread(source.follow)
+            except OSError as error:
+                raise UnavailableError(f"the pods' interfaces can't be followed: {error.strerror or error}") from error
     finally:
         loop.remove_reader(events)
         events.close()

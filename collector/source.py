@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,4 +48,17 @@ class RecordSource(Protocol):
 
     def stop(self) -> None:
         """Give back what was taken; never raises for what is gone already."""
+        ...
+
+
+@runtime_checkable
+class FollowsLinks(Protocol):
+    """A source whose interfaces come and go."""
+
+    def follow(self) -> None:
+        """Take up links that came, let go of those that went; blocks.
+
+        Raises:
+            OSError: the kernel doesn't tell, or this process has no more file descriptors.
+        """
         ...

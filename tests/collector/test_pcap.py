@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import struct
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.collector.network import HTTP_CLIENT, POD_B, SERVICE, Network, inside
 from tests.collector.test_live import collecting, http_server
@@ -18,7 +21,7 @@ from tests.conftest import absent
 from tierflow.collector.capture import TruncatedError, frames
 from tierflow.collector.loader import import_bcc
 from tierflow.collector.pcap import PcapSettings, PcapSource
-from tierflow.schemas.errors import ConfigurationError, UnavailableError
+from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
 from tierflow.schemas.record import RECORD, Mark, Reporter, address_text
 
 if TYPE_CHECKING:
@@ -327,6 +330,38 @@ def test_a_truncated_file_yields_what_is_whole_and_then_says_where_it_ends(tmp_p
         for part in source.drain():
             seen += int(part.records["packets_fwd"].sum())
     assert seen == 2
+
+
+def test_a_time_beyond_every_calendar_is_damage(tmp_path: Path) -> None:
+    frame = ethernet(0x0800, ipv4(17, udp(40_000, 53)))
+    good = pcapng([(1, frame)], resolution=9)
+    times = {units: good.replace(struct.pack("<II", *divmod(17 * 10**17, 1 << 32)), struct.pack("<II", units, 0))
+             for units in (1 << 30, (1 << 32) - 1)}  # fmt: skip
+    for units, content in times.items():
+        file = tmp_path / f"{units}.pcapng"
+        file.write_bytes(content)
+        with pytest.raises(TruncatedError, match="damaged after packet 1"):
+            records_of(file)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    ng=st.booleans(),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),
+    length=st.integers(0, 10_000),
+)
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, ng: bool, changes: list[tuple[int, int]], length: int
+) -> None:
+    frames_of = [ethernet(0x0800, ipv4(17, udp(40_000, 53))), ethernet(0x86DD, ipv6(17, udp(53, 40_000)))]
+    content = bytearray(pcapng([(1, each) for each in frames_of]) if ng else pcap(frames_of))
+    for at, byte in changes:
+        content[at % len(content)] = byte
+    file = tmp_path_factory.mktemp("damaged") / "x"
+    file.write_bytes(content[: length % len(content) if length % 3 == 0 else None])
+    with contextlib.suppress(TierflowError):
+        records = records_of(file)
+        assert int(records["packets_fwd"].sum() + records["packets_rev"].sum()) <= 2
 
 
 @pytest.mark.parametrize(

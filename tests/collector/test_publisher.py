@@ -119,6 +119,19 @@ def test_what_a_dead_broker_leaves_no_room_for_is_dropped_counted_and_said_in_th
     assert (last.lost_records, last.lost_packets, last.lost_bytes) == (8, 16, 800)
 
 
+def test_a_dead_broker_holds_a_whole_drain_up_once_not_once_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEFAULT_RECORDS", 1)
+    measured = Metrics()
+
+    async def fill() -> None:
+        patient = PublisherSettings("node", "", bytes(16), Source.EBPF, buffer_bytes=0, patience_s=0.5)
+        async with asyncio.timeout(20):  # once a batch would be a hundred seconds
+            await Publisher(patient, DeadBroker(), measured).offer(drain(200))
+
+    asyncio.run(fill())
+    assert value(measured, "tierflow_collector_records_lost_total") == 200
+
+
 def test_the_kernels_own_loss_goes_into_the_header_of_its_drain() -> None:
     broker, measured = FlakyBroker(), Metrics()
     publisher = Publisher(settings(), broker, measured)

@@ -1,10 +1,70 @@
-"""When the collector drains."""
+"""When the collector drains, and how it ends."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
 
-from tierflow.collector.run import PAST_S, until_drain_s
+from tierflow.collector import run as module
+from tierflow.collector.publisher import Publisher, PublisherSettings
+from tierflow.collector.run import PAST_S, RunSettings, run, until_drain_s
+from tierflow.collector.source import Drain
+from tierflow.schemas.errors import UnavailableError
+from tierflow.schemas.metrics import Metrics
+from tierflow.schemas.record import RECORD
+from tierflow.schemas.wire import Source, decode_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Records:
+    """One record a drain; says when it was stopped."""
+
+    def __init__(self) -> None:
+        self.drains, self.stopped = 0, False
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def drain(self) -> Iterator[Drain]:
+        self.drains += 1
+        yield Drain(np.zeros(1, RECORD), 10, 20, 20)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Links(Records):
+    """Whose interfaces can't be followed."""
+
+    def follow(self) -> None:
+        raise OSError(24, "Too many open files")
+
+
+class Broker:
+    """Keeps what it is sent, or refuses it for good."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.records, self._broken = 0, broken
+
+    async def send(self, key: bytes, value: bytes) -> None:
+        if self._broken:
+            raise RuntimeError("a mistake of ours")
+        self.records += len(decode_batch(value).records)
+
+
+async def collect(source: Records, broker: Broker, *, stop: bool = False) -> None:
+    publisher = Publisher(PublisherSettings("node", "", bytes(16), Source.SYNTHETIC), broker, Metrics())
+    stopping = asyncio.Event()
+    if stop:
+        stopping.set()
+    async with asyncio.timeout(20):
+        await run(source, publisher, RunSettings(0.05), stopping, lambda: None)
 
 
 @pytest.mark.parametrize("interval_s", [0.5, 1.0, 10.0])
@@ -14,3 +74,29 @@ def test_a_drain_comes_just_past_the_next_multiple_of_the_interval(now_s: float,
     assert 0 < wait_s <= interval_s + PAST_S
     past_s = (now_s + wait_s) % interval_s
     assert past_s == pytest.approx(PAST_S, abs=1e-5)
+
+
+async def test_stopped_it_drains_once_more_and_waits_until_the_broker_has_that() -> None:
+    source, broker = Records(), Broker()
+    await collect(source, broker, stop=True)
+    assert (source.drains, broker.records, source.stopped) == (1, 1, True)
+
+
+async def test_a_publisher_that_fails_ends_the_collector() -> None:
+    source = Records()
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        await collect(source, Broker(broken=True))
+    assert source.stopped
+
+
+async def test_interfaces_that_cannot_be_followed_end_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    monkeypatch.setattr(module, "link_events", lambda: ours)
+    source, broker = Links(), Broker()
+    with theirs:
+        theirs.send(b"a link came")
+        with pytest.raises(UnavailableError, match="interfaces can't be followed: Too many open files"):
+            await collect(source, broker)
+    assert source.stopped
+    assert broker.records == source.drains
