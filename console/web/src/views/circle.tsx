@@ -26,6 +26,9 @@ export interface Hover {
 }
 
 const PATTERNS = statusPatterns();
+/** Above this many lit chords the lines keep the drawing's own widths. Broadened they would cover one another, and only
+ * up to one pixel has a line a quick way through a browser without a graphics processor: 2,000 take 7 ms and not 68. */
+const MOST_BROADENED = 100;
 
 export const NO_HOVER: Hover = { selection: NOTHING, at: null };
 
@@ -146,13 +149,11 @@ function Lit({ rings, known, hover, selection, zoom, colours, frame, box }: LitP
   const { selection: pointed } = useWatched(hover);
   const on = !isEmpty(pointed);
   const shown = on ? pointed : selection;
-  const marks = useMemo(
-    () => (on ? chordMarks(pointedAt(known, pointed).filter((chord) => belongs(zoom, chord)), colours, frame, rings.chords.length) : []),
-    [on, pointed, rings, known, zoom, colours, frame],
-  );
+  const lit = useMemo(() => (on ? pointedAt(known, pointed).filter((chord) => belongs(zoom, chord)) : []), [on, pointed, known, zoom]);
+  const marks = useMemo(() => chordMarks(lit, colours, frame, rings.chords.length), [lit, rings, colours, frame]);
   const chosen = known.keys.get(shown.flow);
   return (
-    <svg class={`layer lit ${on ? "on" : ""}`} viewBox={box} aria-hidden="true">
+    <svg class={`layer lit ${on ? "on" : ""} ${lit.length > MOST_BROADENED ? "" : "few"}`} viewBox={box} aria-hidden="true">
       {marks}
       {chosen === undefined ? null : ends(chosen, frame)}
       {chosen === undefined && shown.name !== "" ? rings.names.filter((each) => each.key === shown.name).map((each) => outline(each, "name", frame)) : null}
