@@ -23,21 +23,33 @@ export function watch(page, origin) {
   return seen;
 }
 
-/** No serious accessibility fault; the ids of lesser ones. */
+/** No serious accessibility fault in either theme; the ids of lesser ones. */
 export async function axe(page, view) {
   // The policy on content forbids injected script tags, so axe is evaluated through the debugger's own world.
   await page.evaluate(axeSource);
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  const serious = violations.filter((each) => ["serious", "critical"].includes(each.impact));
-  must(serious.length === 0, `${view}: ${JSON.stringify(serious.map((each) => [each.id, each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160) + node.failureSummary?.slice(0, 200))]))}`);
-  return violations.map((each) => each.id);
+  const found = await page.evaluate(async () => {
+    const { dataset } = document.documentElement;
+    const chosen = dataset.theme;
+    const runs = [];
+    for (const theme of ["light", "dark"]) {
+      dataset.theme = theme;
+      const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+      runs.push(...violations.map((each) => ({ ...each, theme })));
+    }
+    dataset.theme = chosen;
+    return runs;
+  });
+  const serious = found.filter((each) => ["serious", "critical"].includes(each.impact));
+  must(serious.length === 0, `${view}: ${JSON.stringify(serious.map((each) => [each.theme, each.id, each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160) + node.failureSummary?.slice(0, 200))]))}`);
+  return [...new Set(found.map((each) => each.id))];
 }
 
-/** Every control that can be used is reached by the tabulator key alone, and shows that it has the focus. */
+/** Every control that can be used is reached by the tabulator key alone, and shows that it has the focus; those that
+ * arrow keys lead to are out of its way (tabindex -1), and lab/keyboard.mjs's to reach. */
 export async function reachable(page, view) {
   await page.evaluate(() => {
     document.activeElement?.blur();
-    globalThis.wanted = new Set([...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter((each) => !each.disabled && each.checkVisibility()));
+    globalThis.wanted = new Set([...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter((each) => !each.disabled && each.tabIndex >= 0 && each.checkVisibility()));
     globalThis.missed = [];
   });
   const wanted = await page.evaluate(() => globalThis.wanted.size);

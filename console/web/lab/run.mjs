@@ -146,11 +146,12 @@ await step("policy-board", async () => {
 await step("policy-board-show-all", async () => {
   await button("What tiles show").click();
   await page.screenshot({ path: `${folder}/eye-menu.png` });
+  const menu = await axe("eye menu");
   await button("Show All").click();
   await page.keyboard.press("Escape");
   await page.waitForSelector(".tile .metrics .in");
   must((await page.locator(".popup").count()) === 0, "Escape doesn't close the menu");
-  return { axe: await axe("board, all") };
+  return { menu, axe: await axe("board, all") };
 });
 await step("policy-board-filtered", async () => {
   await button("Denying traffic").click();
@@ -213,8 +214,11 @@ await step("sort-and-columns", async () => {
   await page.waitForFunction(() => document.querySelector('th[aria-sort="descending"]')?.textContent.startsWith("num_flows"));
   await button("Columns").click();
   await page.getByLabel("handshake_rtt_mean_us").check();
+  const menu = await axe("column chooser");
   await page.keyboard.press("Escape");
   must(ofAddress("columns").endsWith("handshake_rtt_mean_us"), "chosen columns aren't in the address");
+  await page.getByText("As a table").click();
+  return { menu, axe: await axe("histogram as a table") };
 });
 await step("exports", async () => {
   const [csv, lines] = await page.evaluate(() => Promise.all(["csv", "jsonl"].map(async (form) => {
@@ -270,7 +274,6 @@ for (const [name, path, ready] of [
       await button(/^Light theme/, false).click();
     }
     await page.waitForSelector(ready);
-    return { axe: await axe(name) };
   });
 }
 await step("nothing-here", async () => {
@@ -286,7 +289,7 @@ await step("session-ended", async () => {
   must(words.includes("console.url"), words);
   // The refused questions are what this step asks for.
   faults.splice(0, faults.length, ...faults.filter((each) => !each.includes("401")));
-  return { words };
+  return { words, axe: await axe("session ended") };
 });
 must(outside.length === 0, `requests left the origin: ${outside}`);
 console.log(JSON.stringify({ done: true, outside: outside.length, faults }));

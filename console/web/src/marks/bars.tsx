@@ -27,8 +27,12 @@ const BELOW = 18;
 const LEFT = 40;
 const TICKS = 6;
 
-/** Stacked bars, denied hatched and on top, at least two pixels high so that one denial among thousands shows. */
-export function histogram(buckets: readonly Bucket[], widthS: number, width: number, height: number, onBar: (bucket: Bucket) => void): VNode {
+/**
+ * Stacked bars, denied hatched and on top, at least two pixels high so that one denial among thousands shows.
+ *
+ * @param table id of the element that has the same as a table.
+ */
+export function histogram(buckets: readonly Bucket[], widthS: number, width: number, height: number, onBar: (bucket: Bucket) => void, table: string): VNode {
   const most = Math.max(1, ...buckets.map((each) => each.allow + each.deny));
   const y = scaleLinear([0, most], [0, height - BELOW - 8]).nice(3);
   const step = buckets.length > 0 ? (width - LEFT) / buckets.length : width;
@@ -37,7 +41,7 @@ export function histogram(buckets: readonly Bucket[], widthS: number, width: num
   const every = Math.max(1, Math.ceil(buckets.length / TICKS));
   const tall = (value: number): number => (value === 0 ? 0 : Math.max(2, y(value)));
   return (
-    <svg class="histogram" viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={`Flow logs over time: ${total("allow")} allowed, ${total("deny")} denied`}>
+    <svg class="histogram" viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={`Flow logs over time: ${total("allow")} allowed, ${total("deny")} denied; the table below has each bar`} aria-details={table}>
       {y.ticks(3).map((tick) => (
         <g key={tick} class="gridline">
           <line x1={LEFT} x2={width} y1={base - y(tick)} y2={base - y(tick)} />

@@ -43,12 +43,12 @@ test("many chords are gathered into a few paths that hold each of them once", ()
 });
 
 test("histogram and sparkline are drawn as they were", () => {
-  const bars = histogram([{ start_s: 0, allow: 5000, deny: 1 }, { start_s: 60, allow: 0, deny: 0 }], 60, 300, 80, () => undefined);
+  const bars = histogram([{ start_s: 0, allow: 5000, deny: 1 }, { start_s: 60, allow: 0, deny: 0 }], 60, 300, 80, () => undefined, "table");
   expect(drawn([sparkline([0, 1, 5, 2], 100, 20, "rates"), bars]).innerHTML).toMatchSnapshot();
 });
 
 test("a single denial among thousands of flow logs is at least two pixels high", () => {
-  const host = drawn(histogram([{ start_s: 0, allow: 5000, deny: 1 }], 60, 300, 80, () => undefined));
+  const host = drawn(histogram([{ start_s: 0, allow: 5000, deny: 1 }], 60, 300, 80, () => undefined, "table"));
   const denied = host.querySelector('rect[fill="url(#status-denied)"]');
   expect(Number(denied?.getAttribute("height"))).toBeGreaterThanOrEqual(2);
 });

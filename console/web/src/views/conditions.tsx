@@ -1,7 +1,7 @@
 /** Conditions on fields of the flow log: namespaces, names, ports, action and more, with the values that occur. */
 
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { Condition, Filter } from "../domain/address";
 import { withCondition } from "../domain/address";
 import { icon } from "../marks/icons";
@@ -61,13 +61,16 @@ export function Conditions({ filter, onConditions }: { filter: Filter; onConditi
 
 /** Conditions in force, each with a way to take it out. */
 export function ConditionChips({ conditions, onConditions }: { conditions: readonly Condition[]; onConditions: (conditions: readonly Condition[]) => void }): VNode | null {
+  const list = useRef<HTMLUListElement>(null);
   if (conditions.length === 0) return null;
+  // The button that was pressed goes with its condition: the focus would be lost with it.
+  const remove = (at: number): void => (list.current?.focus(), onConditions(conditions.filter((_, other) => other !== at)));
   return (
-    <ul class="chips" aria-label="Conditions">
+    <ul class="chips" aria-label="Conditions" ref={list} tabIndex={-1}>
       {conditions.map((each, index) => (
         <li key={`${each.exclude}${each.field}:${each.value}`} class={each.exclude ? "excluded" : ""}>
           <span class="soft">{each.exclude ? "not " : ""}{each.field}:</span> {each.value}
-          <button type="button" aria-label={`Remove ${each.field} ${each.value}`} onClick={() => onConditions(conditions.filter((_, other) => other !== index))}>{icon("close", 12)}</button>
+          <button type="button" aria-label={`Remove ${each.field} ${each.value}`} onClick={() => remove(index)}>{icon("close", 12)}</button>
         </li>
       ))}
     </ul>

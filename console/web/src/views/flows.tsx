@@ -129,7 +129,7 @@ interface ToolbarProps {
 function Toolbar({ choice, selection, zoom, going, onRefresh }: ToolbarProps): VNode {
   const labels = choice["labels"] !== "off";
   return (
-    <div class="toolbar" role="toolbar" aria-label="Drawing">
+    <div class="toolbar" role="group" aria-label="Drawing">
       <Tool name="label" label="Labels" pressed={labels} onAct={() => going.choose({ labels: labels ? "off" : "" })} />
       <Tool name="zoomOut" label="Zoom out" disabled={isEmpty(zoom)} onAct={() => going.choose(write(outOf(zoom), "z_"))} />
       <Tool name="zoomIn" label="Zoom in on the selection" disabled={isEmpty(selection) || same(selection, zoom)} onAct={() => going.choose(write(selection, "z_"))} />

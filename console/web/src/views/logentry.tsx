@@ -7,6 +7,7 @@ import type { Filter } from "../domain/address";
 import { withCondition } from "../domain/address";
 import { moment } from "../domain/format";
 import { icon } from "../marks/icons";
+import { moveAmongRows } from "./rowkeys";
 
 const TIMES = new Set(["start_time", "end_time"]);
 const FILTERABLE = new Set(["action", "proto", "reporter", "evidence", "source_namespace", "dest_namespace", "source_name_aggr", "dest_name_aggr", "source_type", "dest_type", "dest_port"]);
@@ -16,22 +17,23 @@ interface Props {
   readonly columns: readonly string[];
   readonly fields: readonly FieldAnswer[];
   readonly filter: Filter;
-  readonly onFilter: (filter: Filter) => void;
+  /** @param without whether the new filter leaves this flow log out. */
+  readonly onFilter: (filter: Filter, without: boolean) => void;
 }
 
 export function Entry({ log, columns, fields, filter, onFilter }: Props): VNode {
   const [form, setForm] = useState<"" | "table" | "json">("");
-  const cell = (name: string): VNode => (
+  const cell = (name: string, tabIndex = 0): VNode => (
     <>
       <span class="value">{show(name, log[name])}</span>
-      <CellFilters field={name} value={log[name]} filter={filter} onFilter={onFilter} />
+      <CellFilters field={name} value={log[name]} filter={filter} onFilter={onFilter} tabIndex={tabIndex} />
     </>
   );
   return (
     <>
-      <tr class={form === "" ? "" : "unfolded"}>
+      <tr class={form === "" ? "" : "unfolded"} onKeyDown={moveAmongRows}>
         <td><button class="plain" aria-expanded={form !== ""} aria-label="Every field of this flow log" onClick={() => setForm(form === "" ? "table" : "")}>{form === "" ? "▸" : "▾"}</button></td>
-        {columns.map((column) => <td key={column} class={toneOf(column, log[column])}>{cell(column)}</td>)}
+        {columns.map((column) => <td key={column} class={toneOf(column, log[column])}>{cell(column, -1)}</td>)}
       </tr>
       {form !== "" ? (
         <tr class="expanded">
@@ -94,13 +96,13 @@ function Json({ log, fields }: { log: FlowLog; fields: readonly FieldAnswer[] })
   );
 }
 
-function CellFilters({ field, value, filter, onFilter }: { field: string; value: LogValue | undefined; filter: Filter; onFilter: (filter: Filter) => void }): VNode | null {
+function CellFilters({ field, value, filter, onFilter, tabIndex }: { field: string; value: LogValue | undefined; filter: Filter; onFilter: Props["onFilter"]; tabIndex: number }): VNode | null {
   if (!FILTERABLE.has(field) || value === null || value === undefined || typeof value === "object") return null;
-  const act = (exclude: boolean): void => onFilter(withCondition(filter, { field, value: String(value), exclude }));
+  const act = (exclude: boolean): void => onFilter(withCondition(filter, { field, value: String(value), exclude }), exclude);
   return (
     <span class="cellfilters">
-      <button class="plain" aria-label={`Filter for ${field} ${value}`} title="Filter for value" onClick={() => act(false)}>{icon("plus", 14)}</button>
-      <button class="plain" aria-label={`Filter out ${field} ${value}`} title="Filter out value" onClick={() => act(true)}>{icon("minus", 14)}</button>
+      <button class="plain" tabIndex={tabIndex} aria-label={`Filter for ${field} ${value}`} title="Filter for value" onClick={() => act(false)}>{icon("plus", 14)}</button>
+      <button class="plain" tabIndex={tabIndex} aria-label={`Filter out ${field} ${value}`} title="Filter out value" onClick={() => act(true)}>{icon("minus", 14)}</button>
     </span>
   );
 }

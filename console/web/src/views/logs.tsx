@@ -1,19 +1,19 @@
 /** Flow logs: histogram, table with chosen columns, filters from every cell, every field of an entry, export, tail. */
 
 import type { VNode } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { FieldAnswer, FlowLog, LogsAnswer } from "../api/client";
 import { ApiError, get } from "../api/client";
 import type { Filter } from "../domain/address";
 import { filterQuery } from "../domain/address";
 import { count } from "../domain/format";
-import type { Bucket } from "../marks/bars";
-import { histogram } from "../marks/bars";
 import { icon } from "../marks/icons";
 import { statusPatterns } from "../marks/patterns";
+import type { HistogramAnswer } from "./bars";
+import { Bars } from "./bars";
 import { ConditionChips } from "./conditions";
 import { FilterBar } from "./filterbar";
-import { useAnswer, useSize } from "./hooks";
+import { useAnswer } from "./hooks";
 import { Entry } from "./logentry";
 import { Losses } from "./losses";
 import { Menu } from "./menu";
@@ -21,9 +21,7 @@ import type { Going } from "./place";
 import { Empty, Fault, Loading, Stale } from "./states";
 
 const COLUMNS = "end_time,num_flows,action,evidence,source_name_aggr,source_namespace,dest_name_aggr,dest_namespace,dest_port,reporter";
-const BARS_HEIGHT = 110;
 
-interface HistogramAnswer { readonly buckets: readonly Bucket[]; readonly width_s: number }
 interface FieldsAnswer { readonly fields: readonly FieldAnswer[] }
 
 export function LogsView({ going }: { going: Going }): VNode {
@@ -39,6 +37,12 @@ export function LogsView({ going }: { going: Going }): VNode {
   const fields = useAnswer<FieldsAnswer>("flow-logs/fields", "", 0).data?.fields ?? [];
   const columns = (choice["columns"] ?? COLUMNS).split(",").filter(Boolean);
   const data = answer.data;
+  const region = useRef<HTMLDivElement>(null);
+  // Filtering out takes the row away that the focus is in: the table itself takes the focus over.
+  const filterBy = (next: Filter, without: boolean): void => {
+    if (without) region.current?.focus();
+    going.filter(next);
+  };
   return (
     <div class="view logs">
       <FilterBar filter={filter} onFilter={going.filter} />
@@ -46,7 +50,7 @@ export function LogsView({ going }: { going: Going }): VNode {
       <svg width="0" height="0" aria-hidden="true" class="defs">{statusPatterns()}</svg>
       <Bars answer={bars.data} onTime={(from, to) => going.filter({ ...filter, from, to })} />
       <div class="logbar">
-        <button aria-pressed={paused} onClick={() => going.choose({ tail: paused ? "" : "off" })}>{icon(paused ? "play" : "pause", 15)} {paused ? "Resume live tail" : "Pause live tail"}</button>
+        <button class={paused ? "waits" : ""} onClick={() => going.choose({ tail: paused ? "" : "off" })}>{icon(paused ? "play" : "pause", 15)} {paused ? "Resume live tail" : "Pause live tail"}</button>
         <span role="status" class="soft">{data?.total === null || data === null ? "" : `${count(data.total)} flow logs`}{paused && going.tick > still ? " · newer ones are waiting" : ""}</span>
         <span class="spring" />
         <ColumnChooser fields={fields} columns={columns} onColumns={(chosen) => going.choose({ columns: chosen.join(",") })} />
@@ -57,24 +61,17 @@ export function LogsView({ going }: { going: Going }): VNode {
       {data ? <Stale newestS={data.newest_s} toS={data.range.to_s} /> : null}
       <Losses filter={filter} tick={still} />
       {data === null && answer.loading ? <Loading what="flow logs" /> : null}
-      {data !== null && data.logs.length === 0 ? <Empty><h2>No flow logs match</h2><p>Remove a condition above, or widen the time range.</p></Empty> : null}
-      {data !== null && data.logs.length > 0 ? <Pages first={data} query={query} columns={columns} fields={fields} filter={filter} going={going} /> : null}
+      {data === null ? null : (
+        <div class="scroll logtable" ref={region} tabIndex={0} role="region" aria-label="Flow logs. In a row, left and right lead to its cells' filters, up and down to other rows.">
+          {data.logs.length === 0 ? <Empty><h2>No flow logs match</h2><p>Remove a condition above, or widen the time range.</p></Empty> : <Pages first={data} query={query} columns={columns} fields={fields} filter={filter} going={going} onFilter={filterBy} />}
+        </div>
+      )}
     </div>
   );
 }
 
 function address(format: string, query: string): string {
   return `/api/v1/flow-logs/export?format=${format}${query === "" ? "" : `&${query}`}`;
-}
-
-function Bars({ answer, onTime }: { answer: HistogramAnswer | null; onTime: (from: number, to: number) => void }): VNode {
-  const [ref, size] = useSize<HTMLDivElement>();
-  const narrow = (bucket: Bucket, width: number): void => onTime(bucket.start_s, bucket.start_s + width);
-  return (
-    <div class="bars" ref={ref}>
-      {answer !== null && size.width > 0 && answer.buckets.length > 0 ? histogram(answer.buckets, answer.width_s, size.width, BARS_HEIGHT, (bucket) => narrow(bucket, answer.width_s)) : null}
-    </div>
-  );
 }
 
 interface PagesProps {
@@ -84,10 +81,11 @@ interface PagesProps {
   readonly fields: readonly FieldAnswer[];
   readonly filter: Filter;
   readonly going: Going;
+  readonly onFilter: (filter: Filter, without: boolean) => void;
 }
 
 /** The first page, and those after it as far as the reader asked. */
-function Pages({ first, query, columns, fields, filter, going }: PagesProps): VNode {
+function Pages({ first, query, columns, fields, filter, going, onFilter }: PagesProps): VNode {
   const [more, setMore] = useState<readonly FlowLog[]>([]);
   const [cursor, setCursor] = useState(first.cursor);
   const [error, setError] = useState<ApiError | null>(null);
@@ -103,7 +101,7 @@ function Pages({ first, query, columns, fields, filter, going }: PagesProps): VN
   };
   const about = (column: string): string => fields.find((field) => field.name === column)?.about ?? "";
   return (
-    <div class="scroll logtable" tabIndex={0} role="region" aria-label="Flow logs">
+    <>
       <table class="list">
         <thead>
           <tr>
@@ -111,11 +109,11 @@ function Pages({ first, query, columns, fields, filter, going }: PagesProps): VN
             {columns.map((column) => <SortHead key={column} column={column} sort={going.place.choice["sort"] ?? "-end_time"} about={about(column)} onSort={(sort) => going.choose({ sort })} />)}
           </tr>
         </thead>
-        <tbody>{[...first.logs, ...more].map((log) => <Entry key={String(log["id"])} log={log} columns={columns} fields={fields} filter={filter} onFilter={going.filter} />)}</tbody>
+        <tbody>{[...first.logs, ...more].map((log) => <Entry key={String(log["id"])} log={log} columns={columns} fields={fields} filter={filter} onFilter={onFilter} />)}</tbody>
       </table>
       {error ? <Fault error={error} /> : null}
       {cursor !== null ? <button class="older" onClick={next}>Older flow logs</button> : <p class="soft">This is the end of the range.</p>}
-    </div>
+    </>
   );
 }
 
