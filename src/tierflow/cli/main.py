@@ -11,7 +11,7 @@ import click
 
 import tierflow
 from tierflow.cli import settings
-from tierflow.schemas.errors import ConfigurationError, TierflowError
+from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
 
 COMMANDS: Final = {
     "bench": "Run the benchmark harness.",
@@ -86,18 +86,28 @@ def command(context: click.Context, config: Path | None) -> None:
         }
 
 
-def _known_settings(context: click.Context) -> set[str]:
+def _known_settings(context: click.Context) -> set[str] | None:
+    """Names of the settings of all commands; None where some can't be told, as in the collector's image."""
     group = context.command
     if not isinstance(group, LazyGroup):
-        return set()
+        return None
     names: set[str] = set()
-    pending = [found for name in group.list_commands(context) if (found := group.get_command(context, name))]
+    try:
+        pending = [found for name in group.list_commands(context) if (found := group.get_command(context, name))]
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        return None
     while pending:
         each = pending.pop()
         names |= {parameter.name for parameter in each.params if parameter.name}
         if isinstance(each, click.Group):
             pending.extend(each.commands.values())
     return names
+
+
+def _is_ours(error: ModuleNotFoundError) -> bool:
+    return error.name is None or error.name.partition(".")[0] == "tierflow"
 
 
 def main() -> None:
@@ -112,6 +122,13 @@ def main() -> None:
         code = error.exit_code
     except click.Abort:
         code = INTERRUPTED
+    except ModuleNotFoundError as error:
+        if _is_ours(error):
+            raise
+        click.echo(
+            f"tierflow: this command needs the Python package {error.name}, which is not installed here", err=True
+        )
+        code = UnavailableError.exit_code
     sys.exit(code)
 
 

@@ -87,8 +87,16 @@ def read_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"--config {path}: not TOML: {error}") from error
 
 
-def defaults_for(command: click.Command, settings: dict[str, Any], known: set[str], within: str = "") -> dict[str, Any]:
-    """Click's ``default_map`` of one command from the file's settings; ``within`` is the group's table, if in one.
+def defaults_for(
+    command: click.Command, settings: dict[str, Any], known: set[str] | None, within: str = ""
+) -> dict[str, Any]:
+    """Click's ``default_map`` of one command from the file's settings.
+
+    Args:
+        command: the command.
+        settings: of the file.
+        known: settings of all commands; None: any may be one.
+        within: the group's table, if in one.
 
     Raises:
         ConfigurationError: a table of this command has a key that the command doesn't know, a top-level key is one that
@@ -109,7 +117,7 @@ def defaults_for(command: click.Command, settings: dict[str, Any], known: set[st
             )
     shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
     for key in shared:
-        if key not in known:
+        if known is not None and key not in known:
             raise ConfigurationError(f"configuration file: unknown setting {key!r}")
     chosen = {key: value for key, value in shared.items() if key in accepted} | table
     defaults = {
