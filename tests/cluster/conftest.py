@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.cluster import dns
 from tests.cluster.site import CHART, IMAGES, NAMESPACE, STOREFRONT, TOKEN, WINDOW_S, Site, build
 from tests.conftest import absent
-from tests.services import cluster_kafka, helm, kafka
+from tests.services import cluster_kafka, coredns, helm, kafka
 from tests.services.cluster import cluster as cluster
-from tests.services.cluster_parts import INTERNET_ADDRESSES, NODE
+from tests.services.cluster_parts import NODE
 from tierflow.lab import truth
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
     from tests.services.cluster import Cluster
 
-DNS_FOLDER = "dns"
-
 
 @pytest.fixture(scope="session")
 def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The cluster with Kafka beside it, tierflow, the storefront, its policies and their enforcement."""
     if shutil.which("mmdebstrap") is None or not (helm.folder() / "helm").exists():
         absent("mmdebstrap or helm is absent: `make services` fetches them")
+    if not coredns.binary().exists():
+        absent("CoreDNS is absent: `make services` builds it")
     if not (kafka.folder() / "complete").exists() or shutil.which("java") is None:
         absent("Kafka is absent: `make services` fetches it")
     credentials = cluster_kafka.start(cluster)
@@ -37,7 +38,7 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     made = Site(cluster, cluster.folder / "values.yaml")
     made.values.write_text(yaml.safe_dump(values()))
     cluster.inside("nft", "-f", "-", stdin=truth.ruleset())
-    start_dns(made)
+    dns.start(made)
     cluster.kubectl("create", "namespace", NAMESPACE)
     secrets = [*credentials.secrets(), console_secret()]
     cluster.kubectl("apply", "--namespace", NAMESPACE, "--filename", "-", stdin=json.dumps(listed(secrets)))
@@ -118,31 +119,3 @@ def volume(cluster: Cluster) -> dict[str, object]:
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
         },
     }
-
-
-def start_dns(site: Site) -> None:
-    """Run the lab's kube-dns as a pod: it knows the Services of the storefront's manifests and the internet's names."""
-    folder = site.cluster.folder / DNS_FOLDER
-    folder.mkdir()
-    zone = {"api.twilio.com": INTERNET_ADDRESSES[0], "elsewhere": INTERNET_ADDRESSES[1]}
-    for path in STOREFRONT.glob("1*.yaml"):
-        for document in yaml.safe_load_all(path.read_text()):
-            if document["kind"] == "Service":
-                metadata = document["metadata"]
-                name = f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
-                zone[name] = document["spec"]["clusterIP"]
-    (folder / "zone.json").write_text(json.dumps(zone))
-    program = (
-        "image: tierflow/storefront\n          command: [python3, -I, /dns.py]\n"
-        "          env: [{name: STOREFRONT_ZONE, value: /zone/zone.json}]\n"
-        "          securityContext: {runAsUser: 0}\n"
-        "          volumeMounts: [{name: zone, mountPath: /zone, readOnly: true}]"
-    )
-    site.apply(
-        STOREFRONT / "lab" / "kube-dns.yaml",
-        edit={
-            "image: tierflow/storefront-dns": program,
-            "      serviceAccountName: kube-dns\n": "      serviceAccountName: kube-dns\n"
-            f"      volumes: [{{name: zone, hostPath: {{path: {folder}}}}}]\n",
-        },
-    )

@@ -16,7 +16,7 @@ import yaml
 from tierflow.lab import truth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tests.services.cluster import Cluster
 
@@ -91,14 +91,13 @@ class Site:
         found = self.items("pods", "--namespace", NAMESPACE, "--selector", label)
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
-    def apply(self, *paths: Path, edit: dict[str, str] | None = None) -> None:
-        """``kubectl apply`` of manifests, with the images that the node has already."""
+    def apply(self, *paths: Path, edit: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        """``kubectl apply`` of manifests, each object edited in place, with the images that the node has already."""
         documents = []
         for path in paths:
-            text = path.read_text()
-            for old, new in (edit or {}).items():
-                text = text.replace(old, new)
-            documents += [_local(document) for document in yaml.safe_load_all(text) if document]
+            documents += [_local(document) for document in yaml.safe_load_all(path.read_text()) if document]
+        for document in documents:
+            edit(document)
         listed = {"apiVersion": "v1", "kind": "List", "items": documents}
         self.cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(listed))
 
