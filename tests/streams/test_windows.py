@@ -209,6 +209,29 @@ def test_the_collectors_own_loss_and_its_restart_are_recorded() -> None:
     }
 
 
+def test_a_loss_told_by_the_worker_before_is_not_told_again() -> None:
+    before = [message(0, [], end_s=1, lost=7), message(1, [], end_s=9, boot=2)]
+    run = Run().feed(*before)
+    assert len(run.losses) == 2
+    run.restart()
+    run.stage.recall(before)
+    run.losses.clear()
+    run.feed(message(2, [], end_s=10, boot=2, sequence=2))
+    assert not run.losses
+
+
+def test_a_rules_totals_are_those_of_one_outcome() -> None:
+    run = Run()
+    for index in range(3):
+        at = 15 * index
+        run.feed(
+            message(2 * index, [record("frontend-1", "backend-1", at_s=at + 1, reporter=Reporter.DST)], end_s=at + 2)
+        )
+        run.feed(message(2 * index + 1, [], end_s=at + 18))
+    told = [list(outcome.rules.values()) for outcome in run.outcomes if outcome.rules]
+    assert told == [[[1, 0, 3, 2, 300, 200]]] * 3
+
+
 def test_what_is_remembered_of_a_nodes_batches_is_bounded() -> None:
     partition = Partition(WINDOW)
     for boot in range(BOOTS_KEPT + 3):
