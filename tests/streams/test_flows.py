@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.streams.scene import START_NS, WINDOW, Run, inventory, message, pod, record
+from tests.streams.scene import START_NS, START_S, WINDOW, Run, inventory, message, pod, record
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.inventory import ENDPOINT, Heartbeat, ObjectVersion
 from tierflow.schemas.record import Reporter
@@ -136,6 +136,21 @@ def test_what_is_not_seen_any_more_is_dropped_and_what_goes_on_stays_the_same() 
     steady = [log for log in run.all_logs() if log["dest_name"] == "backend-1"]
     assert [log["num_flows"] for log in steady] == [1] * 12
     assert [log["num_flows"] for log in run.all_logs() if log["dest_name"] == "frontend-1"] == [3000] * 12
+
+
+def test_addresses_are_told_anew_when_rows_are_numbered_anew() -> None:
+    many = [record(f"10.1.{each >> 8}.{each & 255}", "backend-1", at_s=16) for each in range(3_000)]
+    run = Run()
+    run.feed(message(0, [record("frontend-1", "backend-1", at_s=1)], end_s=2))  # the first row
+    run.feed(message(1, many, end_s=18))
+    run.feed(message(2, [record("frontend-2", "backend-1", at_s=45.5)], end_s=46))
+    run.feed(message(3, [record("backend-1", "8.8.8.8", at_s=44)], end_s=46.5))
+    # The window up to 45 s closes, the many are dropped, and the second frontend has the first row now.
+    run.feed(message(4, [], end_s=50))
+    assert run.stage.partitions[0].nodes["node-a"].flows.pairs.count < 10
+    run.feed(message(5, [], end_s=80))
+    told = {log["start_time"] - START_S: log["source_ips"] for log in run.all_logs() if log["source_type"] == "wep"}
+    assert (told[0], told[45]) == (["10.0.0.1"], ["10.0.0.2"])
 
 
 def test_a_node_that_fell_silent_is_not_remembered_but_for_its_batches() -> None:

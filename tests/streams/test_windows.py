@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.streams.scene import WINDOW, Run, message, record
+from tests.streams.scene import START_S, WINDOW, Run, message, record
 from tierflow.schemas.record import Reporter
 from tierflow.streams.core.messages import decode
 from tierflow.streams.core.windows import BOOTS_KEPT, MISSING_KEPT, Partition
@@ -245,8 +245,9 @@ def test_what_is_remembered_of_a_nodes_batches_is_bounded() -> None:
 
 def test_packets_that_belong_to_no_record_are_a_loss_too() -> None:
     run = Run()
-    run.feed(message(0, [], end_s=1, lost_packets=3))
+    run.feed(message(0, [], end_s=1.5, lost_packets=3))
     (loss,) = run.losses.values()
+    assert (loss["start_time"], loss["end_time"]) == (START_S, START_S + 2)  # whole seconds around 0.5 to 1.5
     assert (loss["reason"], loss["records"], loss["packets"]) == ("collector_loss", 0, 3)
 
 
