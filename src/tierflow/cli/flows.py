@@ -58,8 +58,14 @@ LATE_WINDOWS_S = 600
 @click.option("--dest-labels", default="", help="Selector for the destination.")
 @click.option("--policy", multiple=True, help="Part of a policy hit, for instance default.trusted.")
 @click.option("--since", default=None, metavar="DURATION", help="As 90s, 15m, 3h or 2d; the default is 15m.")
-@click.option("--from", "from_time", default=None, metavar="TIME", help="ISO 8601 or Unix seconds.")
-@click.option("--to", "to_time", default=None, metavar="TIME", help="ISO 8601 or Unix seconds.")
+@click.option(
+    "--from",
+    "from_time",
+    default=None,
+    metavar="TIME",
+    help="ISO 8601 (local unless it names its zone) or Unix seconds.",
+)
+@click.option("--to", "to_time", default=None, metavar="TIME", help="Likewise; the default is now.")
 @click.option("--sort", default="end_time", help="Field to sort by, newest or largest first.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Flow logs at most.")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)

@@ -12,6 +12,7 @@ import numpy as np
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.kafka import KafkaSecurity, kafka_security
 from tierflow.cli.settings import kafka_setting, topic_prefix_setting
+from tierflow.cli.times import parse_time_ns
 from tierflow.inventory.history import History
 from tierflow.inventory.topic import Reader
 from tierflow.schemas.clock import NS_PER_S, SystemClock
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 @kafka_setting
 @kafka_security
 @click.option("--address", required=True, metavar="IP", help="The address in question.")
-@click.option("--at", metavar="TIME", help="ISO 8601 time (UTC if it names no zone) or Unix seconds; default now.")
+@click.option("--at", metavar="TIME", help="ISO 8601 (local unless it names its zone) or Unix seconds; default now.")
 @topic_prefix_setting
 def show(kafka: str, kafka_security: KafkaSecurity, address: str, at: str | None, topic_prefix: str) -> None:
     """Say who held an address at a time."""
-    time_ns = SystemClock().now_ns() if at is None else _time_ns(at)
+    time_ns = SystemClock().now_ns() if at is None else parse_time_ns("--at", at)
     try:
         hi, lo = address_halves(address)
     except ValueError as error:
@@ -111,24 +112,6 @@ def _describe(version: EndpointVersion) -> Iterator[str]:
     yield f"  addresses         {', '.join(version.endpoint.addresses)}"
     yield f"  from              {_time_text(version.valid_from_ns)}"
     yield f"  to                {until}"
-
-
-def _time_ns(text: str) -> int:
-    accepted = "accepted is a time from 1970 to 2200 such as 2026-01-31T12:00:00Z, or Unix seconds"
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            parsed = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise ConfigurationError(f"--at {text}: {accepted}") from error
-        seconds = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if not 0 <= seconds < _YEAR_2200_S:
-        raise ConfigurationError(f"--at {text}: {accepted}")
-    return int(seconds * 1000) * (NS_PER_S // 1000)
-
-
-_YEAR_2200_S = 7_258_118_400
 
 
 def _time_text(time_ns: int) -> str:
