@@ -41,7 +41,10 @@ LATE_WINDOWS_S = 600
 
 @click.command("flows")
 @elasticsearch_settings
-@setting("--store", default=None, metavar="ADDRESS", help="Store to ask: unix:PATH or http://HOST:PORT.")
+@setting(
+    "--store", default=None, metavar="ADDRESS", show_default="the embedded sink's",
+    help="Store to ask: unix:PATH or http://HOST:PORT.",
+)  # fmt: skip
 @click.option("-n", "--namespace", multiple=True, help="Namespace of either end; may be repeated, may end in *.")
 @click.option("--source-namespace", multiple=True, help="Namespace of the source.")
 @click.option("--dest-namespace", multiple=True, help="Namespace of the destination.")

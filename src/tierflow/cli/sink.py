@@ -46,11 +46,17 @@ command.add_command(elasticsearch_command)
 @kafka_setting
 @kafka_security
 @log_setting
-@setting("--database", type=click.Path(dir_okay=False, path_type=Path), default=None, help="DuckDB file.")
+@setting(
+    "--database", type=click.Path(dir_okay=False, path_type=Path), default=None,
+    show_default="flows.duckdb in the state folder", help="DuckDB file; made when it isn't there.",
+)  # fmt: skip
 @setting("--retention-hours", type=Finite(0.01, 876_000), default=24 * 8, help="Documents older than this go.")
 @setting("--max-bytes", type=click.IntRange(1 << 20), default=16 << 30, help="Past this size the oldest hours go.")
 @setting("--memory-mib", type=click.IntRange(64), default=MEMORY_MIB, help="What DuckDB's buffers may take.")
-@setting("--listen", default=None, metavar="unix:PATH|HOST:PORT", help="Where the read side is served.")
+@setting(
+    "--listen", default=None, metavar="unix:PATH|HOST:PORT", show_default="unix: and store.sock in the state folder",
+    help="Where the read side is served.",
+)  # fmt: skip
 @metrics_settings
 def duckdb_command(
     kafka: str,

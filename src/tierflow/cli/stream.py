@@ -52,7 +52,10 @@ from tierflow.schemas.errors import ConfigurationError
     "--session-timeout-s", type=click.IntRange(6, 300), default=10, help="Seconds until a dead worker is replaced."
 )
 @metrics_settings
-@setting("--data-dir", type=click.Path(file_okay=False, path_type=Path), default=None, help="Folder for scratch files.")
+@setting(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), default=None,
+    show_default="stream in the state folder", help="Folder for scratch files; nothing in it is needed again.",
+)  # fmt: skip
 def command(
     kafka: str,
     kafka_security: KafkaSecurity,
