@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError
 
 from tierflow.schemas import topics
-from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError, UnavailableError
+from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError
 from tierflow.sinks import metrics as counted
-from tierflow.sinks.dead_letter import letter
+from tierflow.sinks.broker import broker_faults, let_go
+from tierflow.sinks.dead_letter import DeadLetters, Rejected, Tolerance
 from tierflow.sinks.documents import flatten
 from tierflow.sinks.duckdb.tables import FLOW_LOGS, LOSSES, POLICY_COUNTERS, TYPES
 from tierflow.sinks.duckdb.writer import Load
-from tierflow.sinks.retry import Retry
+from tierflow.sinks.retry import Retry, Stopped, unless_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.metrics import Metrics
     from tierflow.sinks.duckdb.writer import Writer
+
+    _Polled = Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,9 +48,7 @@ MAX_DOCUMENTS: Final = 5_000
 POLL_MS: Final = 500
 CHECK_S: Final = 2.0
 """How often new partitions, and a broker that has forgotten everything, are looked for."""
-MAX_REJECTED_RATIO: Final = 0.5
-"""Of at least MIN_JUDGED documents in one load; past it the topic's writer is wrong, and draining would lose all."""
-MIN_JUDGED: Final = 100
+TOLERANCE: Final = Tolerance()
 
 
 class DuckDBSink:
@@ -58,7 +60,7 @@ class DuckDBSink:
         writer: of the store.
         clock: for the time of a dead letter.
         metrics: where things are counted.
-        retry: how a store that can't be written to is tried again.
+        retry: how a store that can't be written to, or a broker that is away, is tried again.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class DuckDBSink:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._writer = writer
-        self._clock = clock
         self._metrics = metrics
         self._retry = retry or Retry()
+        self._letters = DeadLetters(self._send, clock, metrics, self._retry, random.random)
         self._ends: dict[TopicPartition, int] = {}
+        self._checked_s = 0.0
 
     async def start(self) -> None:
         """Connect, and take up where the store's documents end."""
@@ -84,33 +87,50 @@ class DuckDBSink:
         await self._dead_letters.start()
         await self._learn_partitions()
         await self._assign(self._writer.offsets())
+        self._checked_s = asyncio.get_running_loop().time()
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._consumer.stop()
-        await self._dead_letters.stop()
+        await let_go(self._consumer.stop(), self._dead_letters.stop())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Move documents until ``stop`` is set, waiting while the store can't be written to.
+        """Move documents until ``stop`` is set, waiting while the store can't be written to or the broker is away.
 
         Raises:
             UnavailableError: most of what arrives is refused.
+            KafkaError: the broker refuses for good.
         """
-        loop = asyncio.get_running_loop()
-        checked_s = loop.time()
-        while not stop.is_set():
-            if loop.time() - checked_s >= CHECK_S:
-                checked_s = loop.time()
-                try:
-                    await self._check()
-                except KafkaError as error:
-                    _LOG.warning("broker: %s; trying again", type(error).__name__)
+        # What is in hand when it is stopped isn't in the store, nor is its position.
+        with contextlib.suppress(Stopped):
+            while not stop.is_set():
+                await unless_stopped(stop, self._look())
+                polled = await self._until_polled(stop)
+                if polled:
+                    await self._move(polled, stop)
+
+    async def _look(self) -> None:
+        """Now and then, see what there is to read."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._checked_s < CHECK_S:
+            return
+        self._checked_s = now_s
+        try:
+            await self._check()
+        except KafkaError as error:
+            _LOG.warning("broker: %s; trying again", type(error).__name__)
+
+    async def _until_polled(self, stop: asyncio.Event) -> _Polled:
+        async def poll() -> _Polled:
             if not self._consumer.assignment():
                 await asyncio.sleep(POLL_MS / 1000)
-                continue
-            polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_DOCUMENTS)
-            if polled:
-                await self._move(polled, stop)
+                return {}
+            with broker_faults("broker"):
+                polled: _Polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_DOCUMENTS)
+            return polled
+
+        return await self._retry.until_done(
+            lambda: unless_stopped(stop, poll()), TransientError, lambda: self._retried("broker"), stop
+        )
 
     async def _learn_partitions(self) -> bool:
         """Have the client know the partitions of the topics that there are; False when there is none of them."""
@@ -122,6 +142,7 @@ class DuckDBSink:
         return bool(known)
 
     async def _assign(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Read every partition that there is; one that is new here from its offset, or from its start without one."""
         wanted = [
             TopicPartition(topic, partition)
             for topic in TABLE_OF
@@ -142,6 +163,7 @@ class DuckDBSink:
     async def _check(self) -> None:
         """Take new partitions; where a partition now ends before our position, its broker lost it: begin again."""
         if await self._learn_partitions():
+            # Not the store's positions: of a topic that wasn't there at the start, they are its former life's.
             await self._assign({})
         assigned = list(self._consumer.assignment())
         if not assigned:
@@ -161,85 +183,54 @@ class DuckDBSink:
         for topic, messages in lag.items():
             self._metrics.set(counted.LAG, messages, topic=topic)
 
-    async def _move(
-        self, polled: Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]], stop: asyncio.Event
-    ) -> None:
-        load, letters, read = Load(), list[tuple[str, bytes]](), dict[str, list[int]]()
-        detail, size = "", 0
+    async def _move(self, polled: _Polled, stop: asyncio.Event) -> None:
+        load, rejected, read = Load(), list[Rejected](), dict[str, int]()
+        size = 0
         for partition, messages in polled.items():
             table = TABLE_OF[partition.topic]
-            tally = read.setdefault(partition.topic, [0, 0])
+            read[partition.topic] = read.get(partition.topic, 0) + len(messages)
             for message in messages:
                 size += len(message.value or b"")
                 try:
                     load.rows.setdefault(table, []).append(_parse(message.value, table))
-                    tally[0] += 1
                 except RejectedRecord as error:
-                    detail = error.detail
-                    letters.append((message.topic, letter(message, error.reason, error.detail, self._clock)))
-                    tally[1] += 1
+                    rejected.append(Rejected(message, error.reason, error.detail))
             load.offsets[partition.topic, partition.partition] = messages[-1].offset + 1
-        total = sum(sum(tally) for tally in read.values())
-        if total >= MIN_JUDGED and len(letters) > MAX_REJECTED_RATIO * total:
-            raise UnavailableError(
-                f"{len(letters)} of {total} documents refused ({detail}): is another version writing?"
-            )
+        TOLERANCE.check(rejected, sum(read.values()))
         # Dead letters first: after a crash in between they come twice, never not at all.
-        for topic, value in letters:
-            if not await self._until_sent(topic, value, stop):
-                return
+        await self._letters.send(rejected, stop)
         self._metrics.set(counted.PENDING_BYTES, size)
         added = await self._until_written(load, stop)
-        if added is None:
-            return
         self._metrics.set(counted.PENDING_BYTES, 0)
-        self._count(read, added)
+        self._count(read, rejected, added)
 
-    async def _until_sent(self, topic: str, value: bytes, stop: asyncio.Event) -> bool:
-        """Whether the broker has the letter; not when stopped first: the load's positions aren't in, nor its rows."""
-        pauses = self._retry.pauses(random.random)
-        while True:
-            try:
-                await self._dead_letters.send_and_wait(topics.DEAD_LETTER.name, value, key=topic.encode())
-            except KafkaError as error:
-                if not (error.retriable or isinstance(error, KafkaTimeoutError)):
-                    raise
-                pause = next(pauses)
-                self._metrics.add(counted.RETRIES, cause="dead_letter")
-                _LOG.warning("dead letter: %s; trying again in %.1f s", type(error).__name__, pause)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), pause)
-                    return False
-            else:
-                return True
+    async def _send(self, key: bytes, value: bytes) -> None:
+        await self._dead_letters.send_and_wait(topics.DEAD_LETTER.name, value, key=key)
 
-    async def _until_written(self, load: Load, stop: asyncio.Event) -> int | None:
-        """The number of rows added; None when stopped first: nothing of the load is in, and its positions aren't."""
-        pauses = self._retry.pauses(random.random)
-        while True:
-            try:
-                added = await asyncio.to_thread(self._writer.write, load)
-            except TransientError as error:
-                pause = next(pauses)
-                self._metrics.set(counted.STORE_UP, 0)
-                self._metrics.add(counted.FAILURES)
-                self._metrics.add(counted.RETRIES, cause="unwritable")
-                _LOG.warning("%s; trying again in %.1f s", error, pause)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), pause)
-                    return None
-            else:
-                self._metrics.set(counted.STORE_UP, 1)
-                return added
+    async def _until_written(self, load: Load, stop: asyncio.Event) -> int:
+        """The number of rows added; when stopped first, nothing of the load is in, and its positions aren't."""
+        added = await self._retry.until_done(
+            lambda: asyncio.to_thread(self._writer.write, load), TransientError, self._unwritable, stop
+        )
+        self._metrics.set(counted.STORE_UP, 1)
+        return added
 
-    def _count(self, read: Mapping[str, Sequence[int]], added: int) -> None:
-        repeated = -added
-        for topic, (stored, rejected) in read.items():
-            repeated += stored
-            if stored:
-                self._metrics.add(counted.DOCUMENTS, stored, topic=topic, result="stored")
-            if rejected:
-                self._metrics.add(counted.DOCUMENTS, rejected, topic=topic, result="rejected")
+    def _unwritable(self) -> None:
+        self._metrics.set(counted.STORE_UP, 0)
+        self._metrics.add(counted.FAILURES)
+        self._retried("unwritable")
+
+    def _retried(self, cause: str) -> None:
+        self._metrics.add(counted.RETRIES, cause=cause)
+
+    def _count(self, read: Mapping[str, int], rejected: Sequence[Rejected], added: int) -> None:
+        refused = Counter(each.message.topic for each in rejected)
+        for topic, count in read.items():
+            if count > refused[topic]:
+                self._metrics.add(counted.DOCUMENTS, count - refused[topic], topic=topic, result="stored")
+            if refused[topic]:
+                self._metrics.add(counted.DOCUMENTS, refused[topic], topic=topic, result="rejected")
+        repeated = sum(read.values()) - len(rejected) - added
         if repeated:
             self._metrics.add(counted.REPEATED, repeated)
 

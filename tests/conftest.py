@@ -42,9 +42,9 @@ def _root(request: pytest.FixtureRequest) -> None:
 
 
 @contextlib.contextmanager
-def embedded_broker(log: Path) -> Iterator[str]:
+def embedded_broker(log: Path, port: int | None = None) -> Iterator[str]:
     """``host:port`` of an embedded broker of one's own; what it says goes to ``log``."""
-    port = free_port()
+    port = port or free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(broker_argv(port), stdout=output, stderr=output, start_new_session=True)
     try:

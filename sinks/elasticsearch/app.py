@@ -22,9 +22,10 @@ from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import TierflowError, TransientError
 from tierflow.sinks import metrics as counted
+from tierflow.sinks.broker import let_go
 from tierflow.sinks.elasticsearch.indices import IndexSettings
 from tierflow.sinks.elasticsearch.sink import KIND_OF, ElasticsearchSink, SinkSettings
-from tierflow.sinks.retry import Retry
+from tierflow.sinks.retry import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,7 +120,9 @@ async def run(
     Raises:
         TierflowError: the store or the broker refuses for good.
     """
-    if not await _prepared(settings, writer, metrics, stop):
+    try:
+        await _prepare(settings, writer, metrics, stop)
+    except Stopped:
         return
     await ensure_topics(
         settings.kafka, [each.with_prefix(settings.topic_prefix) for each in topics.ALL], **settings.client
@@ -151,36 +154,28 @@ async def run(
             ready()
             await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             stop.set()
-            # What is being written is finished and acknowledged before the app goes.
-            for task in tasks:
-                await asyncio.wait_for(task, LAST_LOAD_S)
+            # What is being written is finished and acknowledged before the app goes, unless the store takes too long.
+            done, _ = await asyncio.wait(tasks, timeout=LAST_LOAD_S)
+            for task in done:
+                task.result()
         finally:
             stop.set()
             waiting.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, waiting, return_exceptions=True)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(app.stop(), 3)
-            await producer.stop()
+            await let_go(app.stop(), producer.stop())
 
 
-async def _prepared(settings: AppSettings, writer: ElasticsearchWriter, metrics: Metrics, stop: asyncio.Event) -> bool:
-    """Put the templates, waiting for a cluster that doesn't answer yet; False when stopped meanwhile."""
-    pauses = Retry().pauses(random.random)
-    while not stop.is_set():
-        try:
-            await asyncio.to_thread(writer.prepare, settings.index)
-        except TransientError as error:
-            pause = next(pauses)
-            metrics.set(counted.STORE_UP, 0)
-            _LOG.warning("%s; trying again in %.1f s", error, pause)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
-        else:
-            metrics.set(counted.STORE_UP, 1)
-            return True
-    return False
+async def _prepare(settings: AppSettings, writer: ElasticsearchWriter, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Put the templates, waiting for a cluster that doesn't answer yet."""
+    await settings.sink.retry.until_done(
+        lambda: asyncio.to_thread(writer.prepare, settings.index),
+        TransientError,
+        lambda: metrics.set(counted.STORE_UP, 0),
+        stop,
+    )
+    metrics.set(counted.STORE_UP, 1)
 
 
 async def _tell_lag(app: faust.App, sink: ElasticsearchSink, metrics: Metrics, stop: asyncio.Event) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -14,20 +13,18 @@ import orjson
 from tierflow.schemas import topics
 from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError, UnavailableError
 from tierflow.sinks import metrics as counted
-from tierflow.sinks.dead_letter import letter
+from tierflow.sinks.dead_letter import DeadLetters, Rejected, Tolerance
 from tierflow.sinks.documents import flatten, nest
 from tierflow.sinks.elasticsearch.indices import FLOWS, KINDS, LOSSES, POLICY_COUNTERS, IndexNames
 from tierflow.sinks.elasticsearch.writer import Document
-from tierflow.sinks.retry import Retry
+from tierflow.sinks.retry import Retry, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.metrics import Metrics
     from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter, Written
-
-_LOG = logging.getLogger(__name__)
 
 KIND_OF: Final = {
     topics.FLOWS_LOGS.name: FLOWS,
@@ -55,16 +52,14 @@ class SinkSettings:
         max_documents: of one load.
         max_pending_bytes: read and not yet stored; past it reading stops, so that the rest waits in Kafka.
         linger_s: how long a load waits for more.
-        rejected_ratio: of a load of at least ``judged`` documents; past it the sink stops instead of draining the
-            topic into dead letters.
-        judged: fewest documents whose ratio means something.
+        tolerance: past it the sink stops instead of draining the topic into dead letters.
+        retry: how a store, or a broker for dead letters, is tried again.
     """
 
     max_documents: int = 5_000
     max_pending_bytes: int = 16 << 20
     linger_s: float = 0.5
-    rejected_ratio: float = 0.5
-    judged: int = 100
+    tolerance: Tolerance = field(default_factory=Tolerance)
     retry: Retry = field(default_factory=Retry)
 
 
@@ -85,16 +80,16 @@ class ElasticsearchSink:
         self,
         writer: ElasticsearchWriter,
         names: IndexNames,
-        send_dead_letter: Callable[[bytes, bytes], Awaitable[object]],
+        send_dead_letter: Callable[[bytes, bytes], Coroutine[Any, Any, object]],
         clock: Clock,
         metrics: Metrics,
         random: Callable[[], float],
         settings: SinkSettings | None = None,
         prefix: str = "",
     ) -> None:
-        self._writer, self._names, self._send = writer, names, send_dead_letter
-        self._clock, self._metrics, self._random = clock, metrics, random
+        self._writer, self._names, self._metrics, self._random = writer, names, metrics, random
         self._settings = settings or SinkSettings()
+        self._letters = DeadLetters(send_dead_letter, clock, metrics, self._settings.retry, random)
         self._prefix = prefix
         self.positions: dict[tuple[str, int], int] = {}
         """By topic and partition, the offset behind which nothing has been stored yet."""
@@ -121,6 +116,7 @@ class ElasticsearchSink:
 
         Raises:
             UnavailableError: the store refuses most of what arrives; nothing is lost by that.
+            KafkaError: the broker refuses dead letters for good; nor by that.
         """
         while not stop.is_set():
             self._metrics.set(counted.PENDING_BYTES, self._bytes)
@@ -133,58 +129,52 @@ class ElasticsearchSink:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self._settings.linger_s)
             load = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._settings.max_documents))]
-            if not await self._store(load, stop):
+            try:
+                await self._store(load, stop)
+            except Stopped:
+                # Nothing of it is acknowledged, so it comes again.
                 return
             self._bytes -= sum(len(event.message.value or b"") for event in load)
             self._metrics.set(counted.PENDING_BYTES, self._bytes)
             if self._bytes < self._settings.max_pending_bytes:
                 self._room.set()
 
-    async def _store(self, load: Sequence[Event], stop: asyncio.Event) -> bool:
+    async def _store(self, load: Sequence[Event], stop: asyncio.Event) -> None:
         documents: list[Document] = []
         of_document: list[Event] = []
-        rejected: list[tuple[Event, str, str]] = []
+        rejected: list[Rejected] = []
         for event in load:
             try:
                 documents.append(self._document(event))
                 of_document.append(event)
             except RejectedRecord as error:
-                rejected.append((event, error.reason, error.detail))
+                rejected.append(Rejected(event.message, error.reason, error.detail))
         written = await self._until_taken(documents, stop)
-        if written is None:
-            return False
-        rejected += [(of_document[refusal.position], RejectReason.STORE, refusal.detail) for refusal in written.refused]
-        if len(load) >= self._settings.judged and len(rejected) > self._settings.rejected_ratio * len(load):
-            raise UnavailableError(
-                f"{len(rejected)} of {len(load)} documents refused ({rejected[-1][2]}); "
-                "stopped before more go to the dead-letter topic: is another version writing, or another mapping there?"
-            )
+        rejected += [
+            Rejected(of_document[refusal.position].message, RejectReason.STORE, refusal.detail)
+            for refusal in written.refused
+        ]
+        self._settings.tolerance.check(rejected, len(load))
         # Dead letters before the acknowledgement: after a crash in between they come twice, never not at all.
-        for event, reason, detail in rejected:
-            await self._send(event.message.topic.encode(), letter(event.message, reason, detail, self._clock))
+        await self._letters.send(rejected, stop)
         for event in load:
             event.ack()
             self.positions[event.message.topic, event.message.partition] = event.message.offset + 1
         self._count(load, rejected, written)
-        return True
 
-    async def _until_taken(self, documents: Sequence[Document], stop: asyncio.Event) -> Written | None:
-        pauses = self._settings.retry.pauses(self._random)
-        while True:
-            try:
-                written = await asyncio.to_thread(self._writer.write, documents, self._retried)
-            except (TransientError, UnavailableError) as error:
-                # Also what looks final: a password is rotated, a certificate renewed, and then it goes on.
-                pause = next(pauses)
-                self._metrics.set(counted.STORE_UP, 0)
-                self._metrics.add(counted.FAILURES)
-                _LOG.warning("%s; trying again in %.1f s", error, pause)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), pause)
-                    return None
-            else:
-                self._metrics.set(counted.STORE_UP, 1)
-                return written
+    async def _until_taken(self, documents: Sequence[Document], stop: asyncio.Event) -> Written:
+        async def attempt() -> Written:
+            return await asyncio.to_thread(self._writer.write, documents, self._retried)
+
+        # Also what looks final is waited out: a password is rotated, a certificate renewed, and then it goes on.
+        waited_out = (TransientError, UnavailableError)
+        written = await self._settings.retry.until_done(attempt, waited_out, self._failed, stop, self._random)
+        self._metrics.set(counted.STORE_UP, 1)
+        return written
+
+    def _failed(self) -> None:
+        self._metrics.set(counted.STORE_UP, 0)
+        self._metrics.add(counted.FAILURES)
 
     def _retried(self, cause: str) -> None:
         self._metrics.add(counted.RETRIES, cause=cause)
@@ -199,13 +189,13 @@ class ElasticsearchSink:
         index = self._names.of(kind, flat["cluster"], flat["start_time"])
         return Document(kind, index, flat["id"], orjson.dumps(nest(flat)))
 
-    def _count(self, load: Sequence[Event], rejected: Sequence[tuple[Event, str, str]], written: Written) -> None:
+    def _count(self, load: Sequence[Event], rejected: Sequence[Rejected], written: Written) -> None:
         by_topic: dict[str, int] = {}
         for event in load:
             by_topic[event.message.topic] = by_topic.get(event.message.topic, 0) + 1
-        for event, _, _ in rejected:
-            by_topic[event.message.topic] -= 1
-            self._metrics.add(counted.DOCUMENTS, topic=event.message.topic, result="rejected")
+        for each in rejected:
+            by_topic[each.message.topic] -= 1
+            self._metrics.add(counted.DOCUMENTS, topic=each.message.topic, result="rejected")
         for topic, stored in by_topic.items():
             self._metrics.add(counted.DOCUMENTS, stored, topic=topic, result="stored")
         if written.repeated:

@@ -62,6 +62,8 @@ class Running:
     )
     metrics: Metrics = field(default_factory=Metrics)
     letters: list[dict[str, Any]] = field(default_factory=list)
+    broker_errors: list[Exception] = field(default_factory=list)
+    """What the next dead letters meet instead of a broker that takes them, first to last."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,8 @@ class Running:
 
     async def _send(self, key: bytes, value: bytes) -> None:
         assert key == topics.FLOWS_LOGS.name.encode()
+        if self.broker_errors:
+            raise self.broker_errors.pop(0)
         self.letters.append(orjson.loads(value))
 
     async def feed(self, events: list[Event], meanwhile: Callable[[], None] | None = None) -> None:

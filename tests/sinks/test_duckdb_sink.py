@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 from tests.conftest import embedded_broker
 from tests.sinks.documents import DAY_S, whole_counter, whole_log
 from tests.sinks.small_disk import resize, small_disk
+from tierflow.cli.broker import free_port
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S, ManualClock
@@ -30,7 +31,7 @@ from tierflow.sinks.consume import DuckDBSink
 from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.retention import Retention, keep_within
 from tierflow.sinks.duckdb.store import DuckDBStore
-from tierflow.sinks.duckdb.writer import Writer
+from tierflow.sinks.duckdb.writer import Load, Writer
 from tierflow.sinks.read.interface import Filter
 from tierflow.sinks.read.remote import RemoteStore
 from tierflow.sinks.retry import Retry
@@ -84,11 +85,15 @@ def stored(database: Database) -> tuple[int, int]:
 
 @contextlib.asynccontextmanager
 async def sinking(
-    broker: str, database: Database, metrics: Metrics, dead_letters: type[AIOKafkaProducer] = AIOKafkaProducer
+    broker: str,
+    database: Database,
+    metrics: Metrics,
+    dead_letters: type[AIOKafkaProducer] = AIOKafkaProducer,
+    consumer: type[AIOKafkaConsumer] = AIOKafkaConsumer,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A sink at work; its task, which ends with the sink's error."""
     sink = DuckDBSink(
-        AIOKafkaConsumer(bootstrap_servers=broker, enable_auto_commit=False, auto_offset_reset="earliest"),
+        consumer(bootstrap_servers=broker, enable_auto_commit=False, auto_offset_reset="earliest"),
         dead_letters(bootstrap_servers=broker), Writer(database), ManualClock(0), metrics, Retry(0.05, 0.2),
     )  # fmt: skip
     stop = asyncio.Event()
@@ -253,6 +258,79 @@ async def test_a_broker_away_from_dead_letters_is_waited_for(own_broker: str, tm
     assert [letter["reason"] for letter in await letters(own_broker, 1)] == ["bad_json"]
     assert stored(database) == whole(10)
     database.close()
+
+
+class _Faulty(AIOKafkaConsumer):
+    """Fails as aiokafka does when a partition's leader is changing, twice; then works."""
+
+    failures: ClassVar[list[Exception]] = []
+
+    async def getmany(self, *arguments: Any, **options: Any) -> Any:
+        if self.failures:
+            raise self.failures.pop(0)
+        return await super().getmany(*arguments, **options)
+
+
+async def test_a_fault_of_the_broker_while_reading_is_waited_out(own_broker: str, tmp_path: Path) -> None:
+    metrics, database = Metrics(), Database(tmp_path / "flows.duckdb")
+    _Faulty.failures[:] = [NotLeaderForPartitionError(), KafkaTimeoutError()]
+    async with sinking(own_broker, database, metrics, consumer=_Faulty):
+        await produce(own_broker, LOGS, logs(10))
+        await until(lambda: metrics.value(counted.DOCUMENTS, topic=LOGS, result="stored") == 10)
+    assert metrics.value(counted.RETRIES, cause="broker") == 2
+    assert stored(database) == whole(10)
+    database.close()
+
+
+async def test_a_broker_that_goes_and_comes_back_having_forgotten_everything_is_read_on(tmp_path: Path) -> None:
+    metrics, database, port = Metrics(), Database(tmp_path / "flows.duckdb"), free_port()
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+
+        async def enter(life: contextlib.ExitStack) -> str:
+            address = await asyncio.to_thread(life.enter_context, embedded_broker(tmp_path / "broker.log", port))
+            await ensure_topics(address, topics.ALL, partitions=2)
+            return address
+
+        broker = await enter(first)
+        async with sinking(broker, database, metrics) as task:
+            await produce(broker, LOGS, logs(20))
+            await until(lambda: metrics.value(counted.DOCUMENTS, topic=LOGS, result="stored") == 20)
+            await asyncio.to_thread(first.close)
+            await enter(second)
+            await produce(broker, LOGS, logs(10, first=20))
+            await until(lambda: stored(database)[0] == 30 or task.done())
+            assert not task.done()
+    assert stored(database) == whole(30)
+    database.close()
+
+
+async def test_a_topic_made_again_is_read_from_its_start_though_the_store_has_a_position_in_its_former_life(
+    tmp_path: Path,
+) -> None:
+    metrics, database = Metrics(), Database(tmp_path / "flows.duckdb")
+    Writer(database).write(Load(offsets={(LOGS, 0): 3, (LOGS, 1): 3}))
+    with contextlib.ExitStack() as life:
+        broker = await asyncio.to_thread(life.enter_context, embedded_broker(tmp_path / "broker.log"))
+        async with sinking(broker, database, metrics):
+            await ensure_topics(broker, topics.ALL, partitions=2)
+            await produce(broker, LOGS, logs(20))
+            await until(lambda: metrics.value(counted.DOCUMENTS, topic=LOGS, result="stored") == 20)
+    assert stored(database) == whole(20)
+    database.close()
+
+
+def test_told_to_stop_while_the_broker_is_gone_it_ends_at_once(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as life:
+        address = life.enter_context(embedded_broker(tmp_path / "broker.log"))
+        asyncio.run(ensure_topics(address, topics.ALL, partitions=2))
+        with started(address, tmp_path) as process:
+            log = tmp_path / "sink.log"
+            asyncio.run(until(lambda: "ready" in log.read_text()))
+            life.close()
+            # By then a question about the ends is under way, which aiokafka gives up after 40 s.
+            asyncio.run(until(lambda: "Unable connect" in log.read_text()))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, log.read_text()
 
 
 async def test_a_topic_of_which_most_is_refused_ends_the_sink_in_one_line_and_moves_no_position(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 import pytest
+from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError, TopicAuthorizationFailedError
 
 from tests.services.elasticsearch import NOBODY, started
 from tests.sinks.documents import DAY_S, whole_log
@@ -63,10 +64,32 @@ async def test_documents_that_cannot_be_used_go_to_the_dead_letter_topic_with_th
     assert running.metrics.value(counted.DOCUMENTS, topic=topics.FLOWS_LOGS.name, result="rejected") == 3
 
 
+async def test_a_broker_away_from_dead_letters_is_waited_for(elasticsearch: Elasticsearch) -> None:
+    running = Running(
+        elasticsearch.url, names("brokeraway"), broker_errors=[KafkaTimeoutError(), NotLeaderForPartitionError()]
+    )
+    running.writer.prepare(INDEX)
+    await running.feed(events(10, b"{no json"))
+    assert [letter["reason"] for letter in running.letters] == ["bad_json"]
+    assert stored(elasticsearch, running.names) == whole(10)
+    assert running.metrics.value(counted.RETRIES, cause="dead_letter") == 2
+
+
+async def test_a_broker_that_refuses_dead_letters_for_good_ends_the_sink_and_nothing_is_acknowledged(
+    elasticsearch: Elasticsearch,
+) -> None:
+    running = Running(elasticsearch.url, names("brokerno"), broker_errors=[TopicAuthorizationFailedError()])
+    running.writer.prepare(INDEX)
+    given = events(10, b"{no json")
+    with pytest.raises(TopicAuthorizationFailedError):
+        await running.feed(given)
+    assert not any(event.acknowledged for event in given)
+
+
 async def test_a_topic_of_which_most_is_refused_stops_the_sink_and_acknowledges_nothing(
     elasticsearch: Elasticsearch,
 ) -> None:
-    settings = SinkSettings(linger_s=0.2, judged=100)
+    settings = SinkSettings(linger_s=0.2)
     running = Running(elasticsearch.url, names("wrong"), settings)
     running.writer.prepare(INDEX)
     given = events(20, *([b"{}"] * 180))

@@ -138,6 +138,8 @@ async def test_held_up_and_killed_it_holds_little_and_in_the_end_has_every_docum
                 assert metric(port, counted.PENDING_BYTES.name) <= bound
                 assert peak_bytes(process.pid) < MOST_MEMORY
                 await until(lambda: metric(port, counted.LAG.name) > TOTAL // 2)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == 0, log.read_text()
                 assert await committed(kafka.bootstrap) == 0
             gate.opened.set()
             for _ in range(2):

@@ -81,7 +81,8 @@ def command(
     async def work(stage: Stage) -> None:
         await run(settings, writer, names, SystemClock(), stage.live, stage.stop, stage.ready)
 
-    asyncio.run(run_stage(kafka, settings.client, metrics_at, work))
-    # Faust leaves a thread behind when the broker is gone; nothing is left to do, so it isn't waited for.
-    logging.shutdown()
-    os._exit(0)
+    with asyncio.Runner() as runner:
+        runner.run(run_stage(kafka, settings.client, metrics_at, work))
+        # Threads may be left: Faust's when the broker is gone, a bulk's when the store hangs. Nothing is owed to them.
+        logging.shutdown()
+        os._exit(0)
