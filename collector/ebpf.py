@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 BPF_FILE_SYSTEM: Final = Path("/sys/fs/bpf")
 SWEEP_S: Final = 5
 """How often idle conversations are looked for."""
+COUNTERS: Final = ("counters_a", "counters_b")
 _ZERO: Final = np.zeros(1, np.uint32)
 
 
@@ -256,13 +257,9 @@ class EbpfSource:
     def _adopt_conversations(self, folder: Path) -> None:
         if not folder.name.startswith(layout_name()):
             return
-        try:
-            fd = bpf_syscall.open_pinned(folder / "conversations")
-        except OSError:
-            return
-        for keys, states in self._states.peek(fd):
-            bpf_syscall.update_batch(self._fds["conversations"], keys, states)
-        os.close(fd)
+        for fd in _pinned(folder, "conversations"):
+            for keys, states in self._states.peek(fd):
+                bpf_syscall.update_batch(self._fds["conversations"], keys, states)
 
     def _inherit(self, folder: Path) -> None:
         """What a killed collector had counted: its records where the layout is ours, else a loss that is said."""
@@ -274,21 +271,14 @@ class EbpfSource:
             return
         offset_ns = _boot_offset_ns()
         count = 0
-        for name in ("counters_a", "counters_b"):
-            try:
-                fd = bpf_syscall.open_pinned(folder / name)
-            except OSError:
-                continue
+        for fd in _pinned(folder, *COUNTERS):
             for _, values in self._reader.take(fd):
                 records = values.copy()
                 to_unix(records, offset_ns)
                 self._inherited.append((records, Loss()))
                 count += len(records)
-            os.close(fd)
-        with contextlib.suppress(OSError):
-            fd = bpf_syscall.open_pinned(folder / "losses")
+        for fd in _pinned(folder, "losses"):
             self._inherited.append((np.zeros(0, RECORD), _total_loss(fd)))
-            os.close(fd)
         _remove(folder)
         _log.info("took over %d records that the collector before left in the kernel", count)
 
@@ -316,16 +306,21 @@ def _total_loss(fd: int) -> Loss:
     return Loss(int(rows["records"].sum()), int(rows["packets"].sum()), int(rows["bytes"].sum()))
 
 
-def _entries_of(folder: Path) -> int:
-    count = 0
-    for name in ("counters_a", "counters_b"):
+def _pinned(folder: Path, *names: str) -> Iterator[int]:
+    """File descriptors of those of a folder's maps that are there, each open until the next is asked for."""
+    for name in names:
         try:
             fd = bpf_syscall.open_pinned(folder / name)
         except OSError:
             continue
-        count += bpf_syscall.count_entries(fd)
-        os.close(fd)
-    return count
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _entries_of(folder: Path) -> int:
+    return sum(map(bpf_syscall.count_entries, _pinned(folder, *COUNTERS)))
 
 
 def _take_place(node: str) -> socket.socket:

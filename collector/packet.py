@@ -1,4 +1,4 @@
-"""What one frame says of its conversation, by the same rules as ``parse`` and ``transport`` of ``bpf/conversations.c``.
+"""What one frame says of its conversation, by the same rules as ``parse`` and ``transport`` of ``bpf/packet.h``.
 
 Plain Python, one frame at a time; a test holds it against the kernel's program on the same packets.
 """
