@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import os
+import shlex
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import duckdb
@@ -12,11 +17,12 @@ from tierflow.schemas.errors import TransientError, UnavailableError
 from tierflow.sinks.duckdb.tables import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 MEMORY_MIB: Final = 1024
 """What the database's own buffers may take."""
+LOAD: Final = ".load-"
+"""Follows the database's name in those of the files beside it that hold what is being loaded."""
 
 
 class Database:
@@ -38,6 +44,9 @@ class Database:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection: duckdb.DuckDBPyConnection | None = self._opened()
+            # The file's lock is ours now, so whoever has left these is gone.
+            for stale in path.parent.glob(f"{glob.escape(path.name)}{LOAD}*"):
+                stale.unlink(missing_ok=True)
         except (duckdb.Error, OSError) as error:
             raise UnavailableError(self.explained(error)) from error
 
@@ -56,6 +65,22 @@ class Database:
             with self._idle:
                 self._users -= 1
                 self._idle.notify_all()
+
+    @contextlib.contextmanager
+    def load_file(self, lines: Iterable[bytes]) -> Iterator[Path]:
+        """A file of ``lines`` beside the database while it is wanted; one that a killed process leaves goes at start.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        handle, name = tempfile.mkstemp(".json", self.path.name + LOAD, self.path.parent)
+        path = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(lines)
+            yield path
+        finally:
+            path.unlink()
 
     def reopen(self) -> None:
         """Close the file once nobody asks any more, and open it again; what was committed is there.
@@ -123,7 +148,8 @@ class Database:
             ).fetchall()
         }
         if names and "flow" not in names:
+            keep = shlex.join(["mv", str(self.path), f"{self.path}.earlier"])
             raise UnavailableError(
-                f"--database {self.path}: written by an earlier tierflow; move the file away, and a new one is filled "
-                "from the topics"
+                f"--database {self.path}: written by an earlier tierflow, which alone reads it; to keep it and begin a "
+                f"new one, filled with what the topics still hold: {keep}"
             )

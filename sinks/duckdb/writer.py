@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -72,7 +71,7 @@ class Writer:
                 distinct = {row["id"]: row for row in rows}
                 if distinct:
                     insert = _insert_flow_logs if table == FLOW_LOGS else _insert_plain
-                    added += insert(cursor, table, distinct.values())
+                    added += insert(cursor, self._database, table, distinct.values())
             for (topic, partition), next_offset in load.offsets.items():
                 cursor.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", [topic, partition, next_offset])
         return added
@@ -139,10 +138,12 @@ class Writer:
             raise TransientError(self._database.explained(error)) from error
 
 
-def _insert_plain(cursor: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Mapping[str, Any]]) -> int:
+def _insert_plain(
+    cursor: duckdb.DuckDBPyConnection, database: Database, table: str, rows: Iterable[Mapping[str, Any]]
+) -> int:
     types = TYPES[table]
     columns = ", ".join(quoted(name) for name in types)
-    with _arriving(rows, types) as source:
+    with _arriving(database, rows, types) as source:
         return _count(
             cursor.execute(
                 f"INSERT INTO {quoted(table)} ({columns}) SELECT {columns} FROM {source} AS arriving "  # noqa: S608 - names of the schema
@@ -152,7 +153,9 @@ def _insert_plain(cursor: duckdb.DuckDBPyConnection, table: str, rows: Iterable[
         )
 
 
-def _insert_flow_logs(cursor: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Mapping[str, Any]]) -> int:
+def _insert_flow_logs(
+    cursor: duckdb.DuckDBPyConnection, database: Database, table: str, rows: Iterable[Mapping[str, Any]]
+) -> int:
     flows: dict[str, dict[str, Any]] = {}
     numbers = []
     for row in rows:
@@ -163,7 +166,7 @@ def _insert_flow_logs(cursor: duckdb.DuckDBPyConnection, table: str, rows: Itera
         numbers.append({name: row[name] for name in NUMBER_TYPES} | {FLOW_KEY: key})
     keyed = {FLOW_KEY: FieldType.KEYWORD}
     described_by = ", ".join(quoted(name) for name in FLOW_TYPES)
-    with _arriving(flows.values(), FLOW_TYPES | keyed) as source:
+    with _arriving(database, flows.values(), FLOW_TYPES | keyed) as source:
         cursor.execute(
             f"INSERT INTO flows (flow, {FLOW_KEY}, {described_by}) "  # noqa: S608 - names of the schema
             f"SELECT (SELECT coalesce(max(flow), -1) FROM flows) + row_number() OVER (), {FLOW_KEY}, {described_by} "
@@ -172,7 +175,7 @@ def _insert_flow_logs(cursor: duckdb.DuckDBPyConnection, table: str, rows: Itera
         )
     columns = ", ".join(quoted(name) for name in NUMBER_TYPES)
     values = ", ".join(f"arriving.{quoted(name)}" for name in NUMBER_TYPES)
-    with _arriving(numbers, NUMBER_TYPES | keyed) as source:
+    with _arriving(database, numbers, NUMBER_TYPES | keyed) as source:
         return _count(
             cursor.execute(
                 f"INSERT INTO flow_logs (flow, {columns}) SELECT flow, {values} "  # noqa: S608 - names of the schema
@@ -183,13 +186,12 @@ def _insert_flow_logs(cursor: duckdb.DuckDBPyConnection, table: str, rows: Itera
 
 
 @contextlib.contextmanager
-def _arriving(rows: Iterable[Mapping[str, Any]], types: Mapping[str, FieldType]) -> Iterator[str]:
+def _arriving(database: Database, rows: Iterable[Mapping[str, Any]], types: Mapping[str, FieldType]) -> Iterator[str]:
     """The rows as something to select from: DuckDB parses JSON lines far faster than Python binds values."""
-    # The file never leaves the page cache.
-    with tempfile.NamedTemporaryFile(prefix="tierflow-load-", suffix=".json") as file:
-        file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-        file.flush()
-        name = file.name.replace("'", "''")
+    lines = (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+    # It is gone before the kernel would write it to the disk.
+    with database.load_file(lines) as file:
+        name = str(file).replace("'", "''")
         yield (
             f"read_json('{name}', format='newline_delimited', columns={json_columns(types)}, "
             "maximum_object_size=16777216)"

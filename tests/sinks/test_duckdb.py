@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -214,13 +217,57 @@ def test_a_page_stays_where_it_is_while_logs_arrive_and_older_ones_go(database: 
     assert third.cursor is None
 
 
-def test_a_file_of_an_earlier_layout_or_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
-    earlier, nonsense = tmp_path / "earlier.duckdb", tmp_path / "nonsense.duckdb"
+def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense.duckdb"
+    nonsense.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(UnavailableError, match="not a valid DuckDB") as told:
+        Database(nonsense)
+    assert str(told.value).startswith(f"--database {nonsense}: ")
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_of_an_earlier_layout_is_refused_with_the_command_that_keeps_it_and_lets_a_new_one_begin(
+    tmp_path: Path,
+) -> None:
+    earlier = tmp_path / "an earlier.duckdb"
     with duckdb.connect(str(earlier)) as connection:
         connection.execute("CREATE TABLE flow_logs (id VARCHAR, action VARCHAR)")
-    nonsense.write_bytes(b"no database at all" * 1000)
-    for path, reason in ((earlier, "move the file away"), (nonsense, "not a valid DuckDB")):
-        with pytest.raises(UnavailableError, match=reason) as told:
-            Database(path)
-        assert str(told.value).startswith(f"--database {path}: ")
-        assert "\n" not in str(told.value)
+        connection.execute("INSERT INTO flow_logs VALUES ('1', 'allow')")
+    with pytest.raises(UnavailableError, match="written by an earlier tierflow") as told:
+        Database(earlier)
+    assert "\n" not in str(told.value)
+    subprocess.run(["/bin/sh", "-c", str(told.value).rpartition("hold: ")[2]], check=True)
+    Database(earlier).close()
+    with duckdb.connect(f"{earlier}.earlier") as connection:
+        assert connection.execute("SELECT * FROM flow_logs").fetchall() == [("1", "allow")]
+
+
+OTHERS = "another.duckdb.load-1.json"
+OPEN = """
+import os, pathlib, sys
+from tierflow.sinks.duckdb.database import Database
+database = Database(pathlib.Path(sys.argv[1]))
+"""
+KILLED_LOADING = f"""{OPEN}
+loading = database.load_file([])
+loading.__enter__()
+os.kill(os.getpid(), {signal.SIGKILL})
+"""
+
+
+def test_what_a_killed_writer_was_loading_goes_with_the_next_start_and_a_live_writers_stays(tmp_path: Path) -> None:
+    path = tmp_path / "flows.duckdb"
+    (tmp_path / OTHERS).touch()
+    database = Database(path)
+    with database.load_file([b"{}\n"]) as file:
+        beside = subprocess.run([sys.executable, "-c", OPEN, path], capture_output=True, text=True, check=False)
+        assert beside.returncode != 0
+        assert "lock" in beside.stderr
+        assert file.parent == tmp_path
+        assert file.exists()
+    assert not file.exists()
+    database.close()
+    assert subprocess.run([sys.executable, "-c", KILLED_LOADING, path], check=False).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob("flows.duckdb.load-*"))) == 1
+    Database(path).close()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [OTHERS, "flows.duckdb"]
