@@ -11,7 +11,7 @@ from tierflow.policy.scalar import Flow, ScalarJudge, Side, icmp_matches
 from tierflow.schemas.record import protocol_name
 
 if TYPE_CHECKING:
-    from tierflow.policy.model import EntityRule, Rule
+    from tierflow.policy.model import EntityRule, Rule, ServiceName
 
 
 def side_name(side: Side) -> str:
@@ -111,7 +111,19 @@ def _side_mismatch(judge: ScalarJudge, entity: EntityRule, namespace: str | None
         known = "the names of this address are unknown" if not judge.resources.domains else "no learnt name fits"
         reasons.append(known)
     if entity.service is not None:
-        reasons.append(f"not a backend of service {entity.service.namespace}/{entity.service.name}")
+        reasons.append(_no_backend(judge, entity.service))
     if (entity.ports or entity.not_ports) and not reasons:
         reasons.append(f"port {port}")
     return "; ".join(reasons)
+
+
+def _no_backend(judge: ScalarJudge, wanted: ServiceName) -> str:
+    name = f"{wanted.namespace}/{wanted.name}"
+    found = [
+        each for each in judge.resources.services if (each.namespace, each.name) == (wanted.namespace, wanted.name)
+    ]
+    if not found:
+        return f"there is no service {name}"
+    if not found[0].selector:
+        return f"the backends of service {name} are unknown, as it has no selector"
+    return f"not a backend of service {name}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tierflow.policy.describe import describe_rule, mismatch, side_name
+from tierflow.policy.doubts import Doubts
 from tierflow.policy.labels import endpoint_labels, policy_selector
 from tierflow.policy.model import EGRESS, INGRESS
 from tierflow.policy.nearest import nearest_change
@@ -84,7 +85,12 @@ class DirectionStep:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One flow; ``nearest_change`` is empty where nothing tried would flip the verdict."""
+    """One flow.
+
+    Attributes:
+        uncertain: what isn't known here and would change the verdict; empty when nothing would.
+        nearest_change: empty where nothing tried would flip the verdict.
+    """
 
     source: str
     destination: str
@@ -94,6 +100,7 @@ class Explanation:
     pending_verdict: str
     egress: DirectionStep | None
     ingress: DirectionStep | None
+    uncertain: tuple[str, ...]
     nearest_change: str
 
     def as_json(self) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def explain(resources: Resources, flow: Flow) -> Explanation:
         pending_verdict=verdict.pending_action,
         egress=_direction(judge, flow, EGRESS, verdict.egress),
         ingress=_direction(judge, flow, INGRESS, verdict.ingress),
+        uncertain=Doubts(resources).about(flow),
         nearest_change=nearest_change(judge, flow, verdict.action),
     )
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from tierflow.cli.settings import setting
 from tierflow.policy import Flow, Problem, Resources, ScalarJudge, Side, parse_documents
 from tierflow.policy.board import board
+from tierflow.policy.doubts import Doubts, unknowns
 from tierflow.policy.explain import Explanation, explain
 from tierflow.policy.ports import read_protocol
 from tierflow.policy.scalar import in_service
@@ -52,18 +53,31 @@ def command() -> None:
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @_json
 def lint(folders: tuple[Path, ...], as_json: bool) -> None:
-    """Check manifests; print every problem at once, and exit with 1 if there is any."""
+    """Check manifests; print every problem at once, and exit with 1 if there is any. Notes say what is not judged."""
     documents, problems = _read(folders)
-    _, found = parse_documents(documents)
+    resources, found = parse_documents(documents)
     problems += found
     if as_json:
         click.echo(orjson.dumps([dataclasses.asdict(each) for each in problems], option=orjson.OPT_INDENT_2).decode())
     else:
         for problem in problems:
             click.echo(str(problem))
+        for note in _notes(resources):
+            click.echo(f"note: {note}", err=True)
         click.echo(f"{len(problems)} problem(s) in {len(documents)} document(s)", err=True)
     if problems:
         raise click.exceptions.Exit(1)
+
+
+def _notes(resources: Resources) -> Iterator[str]:
+    """What is no mistake, and yet isn't judged or may be judged wrongly."""
+    for policy in resources.policies:
+        if policy.not_judged:
+            yield f"{policy.trace_name} is not judged: {policy.not_judged}"
+    for unknown in unknowns(resources):
+        users = ", ".join(unknown.users)
+        if users:
+            yield f"{unknown}; the rules of {users} depend on it, and verdicts that would change are marked uncertain"
 
 
 @command.command("trace")
@@ -107,7 +121,7 @@ def verdict(manifests: Path, flows: Any) -> None:
     documents = _documents(manifests)
     resources = _resources(documents)
     workloads = read_workloads(document for _, _, document in documents)
-    judge = ScalarJudge(resources)
+    judge, doubts = ScalarJudge(resources), Doubts(resources)
     for number, line in enumerate(flows, 1):
         if not line.strip():
             continue
@@ -131,6 +145,7 @@ def verdict(manifests: Path, flows: Any) -> None:
                     "pending_policies": each.pending_strings(),
                 }
             )
+        answer["uncertain"] = doubts.about(flow)
         click.echo(orjson.dumps(answer).decode())
 
 
@@ -308,6 +323,7 @@ def _text(found: Explanation, via: str, *, verbose: bool) -> Iterator[str]:
             verb = "leaves" if step.direction == "egress" else "enters"
             yield f"  {verb} {step.endpoint}: {step.action}, by {step.decided_by}"
             yield from (f"    {reason}" for reason in step.because)
+    yield from (f"  Uncertain: {doubt}" for doubt in found.uncertain)
     if found.pending_verdict != found.verdict:
         yield f"  Were staged policies enforced: {word[found.pending_verdict]}"
     if found.nearest_change:
