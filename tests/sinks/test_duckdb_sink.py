@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
@@ -19,6 +16,7 @@ from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError
 
 from tests.conftest import embedded_broker
 from tests.sinks.documents import DAY_S, whole_counter, whole_log
+from tests.sinks.process import sink_process
 from tests.sinks.small_disk import resize, small_disk
 from tierflow.cli.broker import free_port
 from tierflow.schemas import topics
@@ -37,6 +35,7 @@ from tierflow.sinks.read.remote import RemoteStore
 from tierflow.sinks.retry import Retry
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
@@ -107,20 +106,8 @@ async def sinking(
         await sink.stop()
 
 
-@contextlib.contextmanager
-def started(broker: str, state: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The sink as a process; killed at the end where it still runs."""
-    with (state / "sink.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tierflow.cli.main", "sink", "duckdb", "--kafka", broker,
-             "--retention-hours", "1000000"],
-            env=os.environ | {"TIERFLOW_STATE": str(state)}, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+def started(broker: str, state: Path) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    return sink_process(state, "duckdb", "--kafka", broker, "--retention-hours", "876000")
 
 
 def count_of(state: Path) -> int:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import urllib.request
 from pathlib import Path
@@ -20,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.sinks.documents import DAY_S, whole_log
 from tests.sinks.elasticsearch_sink import names, stored, whole
+from tests.sinks.process import sink_process
 from tests.sinks.serving import PassingOn, serving
 from tierflow.cli.broker import free_port
 from tierflow.schemas import topics
@@ -27,7 +24,9 @@ from tierflow.schemas.admin import ensure_topics
 from tierflow.sinks import metrics as counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import contextlib
+    import subprocess
+    from collections.abc import Callable
 
     from tests.services.elasticsearch import Elasticsearch
     from tests.services.kafka import Kafka
@@ -82,25 +81,16 @@ async def committed(bootstrap: str) -> int:
     return sum(each or 0 for each in found)
 
 
-@contextlib.contextmanager
-def started(bootstrap: str, url: str, metrics_port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    bootstrap: str, url: str, metrics_port: int, state: Path
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     arguments = {
         "--kafka": bootstrap, "--elasticsearch": url, "--elasticsearch-index": names("process").pattern,
         "--group": GROUP, "--topic-prefix": PREFIX, "--session-timeout-s": "6", "--replicas": "0",
         "--buffer-mib": str(BUFFER_MIB), "--bulk-mib": "1", "--retention-days": "3650",
         "--metrics-port": str(metrics_port),
     }  # fmt: skip
-    flags = [part for pair in arguments.items() for part in pair]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tierflow.cli.main", "sink", "elasticsearch", *flags],
-            env=os.environ | {"TIERFLOW_STATE": str(log.parent)}, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return sink_process(state, "elasticsearch", *(part for pair in arguments.items() for part in pair))
 
 
 def metric(port: int, name: str) -> float:
@@ -133,7 +123,7 @@ async def test_held_up_and_killed_it_holds_little_and_in_the_end_has_every_docum
     with serving(gate) as gate_port:
         url = f"http://127.0.0.1:{gate_port}"
         try:
-            with started(kafka.bootstrap, url, port, log) as process:
+            with started(kafka.bootstrap, url, port, tmp_path) as process:
                 await until(lambda: metric(port, counted.PENDING_BYTES.name) >= BUFFER_MIB << 20)
                 assert metric(port, counted.PENDING_BYTES.name) <= bound
                 assert peak_bytes(process.pid) < MOST_MEMORY
@@ -144,12 +134,12 @@ async def test_held_up_and_killed_it_holds_little_and_in_the_end_has_every_docum
             gate.opened.set()
             for _ in range(2):
                 least = moments.randint(there() + 1, TOTAL - 1_000)
-                with started(kafka.bootstrap, url, port, log) as process:
+                with started(kafka.bootstrap, url, port, tmp_path) as process:
                     await until(lambda least=least: there() >= least)  # type: ignore[misc]  # bound as a default
                     assert process.poll() is None, log.read_text()
                     assert peak_bytes(process.pid) < MOST_MEMORY
                 assert await committed(kafka.bootstrap) <= there()
-            with started(kafka.bootstrap, url, port, log) as process:
+            with started(kafka.bootstrap, url, port, tmp_path) as process:
                 await until(lambda: there() == TOTAL)
                 await until(lambda: metric(port, counted.LAG.name) == 0)
                 process.send_signal(signal.SIGTERM)

@@ -1,0 +1,28 @@
+"""A sink as a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def sink_process(state: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``tierflow sink`` with a state folder, whose ``sink.log`` has what it says; killed at the end of the context."""
+    with (state / "sink.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tierflow.cli.main", "sink", *arguments],
+            env=os.environ | {"TIERFLOW_STATE": str(state)}, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
