@@ -105,9 +105,13 @@ class RemoteStore:
             raise UnavailableError(
                 f"--store {self._address}: no store answers there ({error}); is tierflow up, or tierflow sink, running?"
             ) from error
-        answer = orjson.loads(response.content)
-        if response.status_code == httpx.codes.BAD_REQUEST:
-            raise ConfigurationError(answer["detail"])
-        if response.status_code != httpx.codes.OK:
-            raise UnavailableError(answer["detail"])
-        return answer_from(method, answer)
+        try:
+            answer = orjson.loads(response.content)
+            if response.status_code == httpx.codes.OK:
+                return answer_from(method, answer)
+            detail = str(answer["detail"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UnavailableError(
+                f"--store {self._address}: what answers there is no store (status {response.status_code})"
+            ) from error
+        raise (ConfigurationError if response.status_code == httpx.codes.BAD_REQUEST else UnavailableError)(detail)

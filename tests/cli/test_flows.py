@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import itertools
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +12,10 @@ from click.testing import CliRunner
 
 from tests.sinks.documents import whole_log
 from tierflow.cli import flows
+from tierflow.schemas.errors import UnavailableError
+from tierflow.sinks.read.interface import Filter
 from tierflow.sinks.read.memory import MemoryStore
+from tierflow.sinks.read.remote import RemoteStore
 
 if TYPE_CHECKING:
     from typing import Any
@@ -56,6 +62,44 @@ def test_a_table_fits_a_terminal_of_120_columns(store: MemoryStore, monkeypatch:
     table, _ = output()
     assert max(map(len, table.splitlines())) <= 120
     assert "storefront/microservice1-*" in table
+
+
+def test_a_table_in_a_terminal_of_40_columns_is_cut_not_broken(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    store.add([log()])
+    table, _ = output()
+    assert [len(line) <= 40 for line in table.splitlines()] == [True, True]
+    assert "deny" in table
+
+
+class _NoStore(http.server.BaseHTTPRequestHandler):
+    answers = itertools.cycle(
+        [(200, b"<html>"), (401, b'{"error": "who are you?"}'), (200, b"[1]"), (200, b'{"logs": 1}')]
+    )
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, body = next(self.answers)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_another_server_at_the_stores_address_is_told_from_a_store() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _NoStore) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = RemoteStore(f"http://127.0.0.1:{server.server_port}")
+        for status in (200, 401, 200, 200):
+            with pytest.raises(UnavailableError, match=rf"what answers there is no store \(status {status}\)"):
+                remote.flow_logs(Filter())
+        remote.close()
+        server.shutdown()
 
 
 def test_what_was_lost_in_the_range_is_said_beside_the_table_only(store: MemoryStore) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,15 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.cli.commands import commands, tierflow
-from tierflow.cli.kinds import ADDRESS, CLUSTER, GROUP, NODE, TOPIC_PREFIX, Finite, Server, Servers
+from tierflow.cli.kinds import ADDRESS, CLUSTER, GROUP, NODE, TOPIC_PREFIX, Finite, Protocol, Server, Servers
 from tierflow.cli.main import command
 from tierflow.cli.sink import _listening
 from tierflow.cli.state import state_folder
 from tierflow.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from click.testing import Result
 
 
@@ -88,6 +88,20 @@ def test_no_flag_of_any_command_takes_nan() -> None:
     assert [each for each in numbers if not isinstance(each, Finite)] == []
 
 
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [("tcp", "tcp"), ("TCP", "tcp"), ("6", "tcp"), ("icmpv6", "icmp6"), ("58", "icmp6"), ("47", "47")],
+)
+def test_a_protocol_is_what_flow_logs_call_it(value: str, stored: str) -> None:
+    assert given(Protocol(), value) == stored
+
+
+@pytest.mark.parametrize("value", ["", "gre?", "256", "-1", "6.0", "٦"])
+def test_what_is_no_protocol_is_refused(value: str) -> None:
+    with pytest.raises(click.BadParameter, match="accepted is one of icmp, ipip, tcp"):
+        given(Protocol(), value)
+
+
 def refused(*arguments: str) -> Result:
     result = CliRunner().invoke(command, list(arguments))
     assert result.exit_code == 2, result.output
@@ -111,10 +125,39 @@ def refused(*arguments: str) -> Result:
         (["up", "--window-s", "86401"], "--window-s"),
         (["up", "--lateness-s", "3601"], "--lateness-s"),
         (["inventory", "--manifests", "/no/such/folder"], "--manifests"),
+        (["flows", "--evidence", "proof"], "--evidence"),
+        (["flows", "--protocol", "999"], "--protocol"),
     ],
 )
 def test_each_command_says_which_flag_it_is(arguments: list[str], flag: str) -> None:
     assert f"Invalid value for '{flag}'" in refused(*arguments).output
+
+
+def test_a_groups_flag_before_its_subcommand_is_not_passed_over() -> None:
+    result = refused("inventory", "--kafka", "a:1", "--topic-prefix", "x.", "show", "--address", "10.0.0.1")
+    assert "--kafka, --topic-prefix: say it behind show." in result.output
+
+
+@pytest.mark.parametrize("arguments", [["schema", "flows.logs"], ["--help"], ["kibana", "export"]])
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tierflow.cli.main", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "tierflow: output: No space left on device; it isn't all there\n")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tierflow.cli.main", "schema", "flows.logs"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, said = process.communicate(timeout=60)
+    assert said == ""
 
 
 def test_a_state_folder_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

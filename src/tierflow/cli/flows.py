@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tierflow.cli.elasticsearch import elasticsearch_settings
+from tierflow.cli.kinds import Protocol
 from tierflow.cli.settings import setting
 from tierflow.cli.store import open_store
 from tierflow.cli.times import parse_duration_s, parse_time_s
-from tierflow.schemas.flow_log import FIELD_NAMES
+from tierflow.schemas.flow_log import FIELD_NAMES, Evidence
 from tierflow.sinks.documents import FLOW_LOG_TYPES, flatten
 from tierflow.sinks.read.interface import Filter
 
@@ -53,9 +54,14 @@ LATE_WINDOWS_S = 600
 @click.option("--dest-name", multiple=True, help="Name of the destination.")
 @click.option("--action", multiple=True, type=click.Choice(["allow", "deny"]), help="Verdict.")
 @click.option("--reporter", multiple=True, type=click.Choice(["src", "dst", "fwd"]), help="Side that reports.")
-@click.option("--evidence", multiple=True, help="enforced, leak, answered, unanswered or unknown.")
+@click.option(
+    "--evidence",
+    multiple=True,
+    type=click.Choice([each.value for each in Evidence]),
+    help="What the packets say of the verdict.",
+)
 @click.option("--port", multiple=True, type=click.IntRange(0, 65_535), help="Destination port.")
-@click.option("--protocol", multiple=True, help="tcp, udp, icmp, ... or a number.")
+@click.option("--protocol", multiple=True, type=Protocol(), metavar="NAME|NUMBER", help="IP protocol, as tcp or 6.")
 @click.option("-l", "--labels", default="", help="Selector in Calico's language that either end matches.")
 @click.option("--source-labels", default="", help="Selector for the source.")
 @click.option("--dest-labels", default="", help="Selector for the destination.")

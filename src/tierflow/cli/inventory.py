@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from tierflow.cli.broker import wait_for_broker
 from tierflow.cli.inventory_show import show
@@ -95,6 +96,10 @@ def command(
 ) -> None:
     """Publish who holds which address, and the policies in force."""
     if context.invoked_subcommand is not None:
+        given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise click.UsageError(f"{flags}: say it behind {context.invoked_subcommand}.")
         return
     if bool(manifests) == kubernetes:
         raise ConfigurationError("inventory: give either --manifests FOLDER or --kubernetes")

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import click
 
+from tierflow.schemas.record import PROTOCOL_NUMBERS, protocol_name
+
 
 class Form(click.ParamType):
     """A text that matches a pattern as a whole."""
@@ -62,6 +64,23 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+class Protocol(click.ParamType):
+    """An IP protocol by name or number."""
+
+    name = "protocol"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Its name in flow logs."""
+        text = str(value).lower()
+        number = PROTOCOL_NUMBERS.get({"icmpv6": "icmp6"}.get(text, text), -1)
+        if text.isascii() and text.isdecimal():
+            number = int(text)
+        if not 0 <= number < 256:
+            accepted = ", ".join(PROTOCOL_NUMBERS)
+            self.fail(f"{shortened(value)}: accepted is one of {accepted}, or a number up to 255.", param, ctx)
+        return protocol_name(number)
 
 
 def shortened(value: object) -> str:

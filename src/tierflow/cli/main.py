@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -32,6 +34,8 @@ COMMANDS: Final = {
 """Command names and their one-line help; a module is imported only when its command runs, to start quickly."""
 
 
+NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a full or broken disk answers."""
 INTERRUPTED: Final = 130
 """What a shell makes of Ctrl-C."""
 
@@ -122,6 +126,13 @@ def main() -> None:
         code = error.exit_code
     except click.Abort:
         code = INTERRUPTED
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        click.echo(f"tierflow: {error.filename or 'output'}: {error.strerror}; it isn't all there", err=True)
+        code = 1
+        with contextlib.suppress(OSError):  # what it still holds would be tried, and complained of, at the very end
+            sys.stdout.close()
     except ModuleNotFoundError as error:
         if _is_ours(error):
             raise
