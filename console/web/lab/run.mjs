@@ -164,11 +164,10 @@ await step("policy-board-filtered", async () => {
 await step("policy-board-list", async () => {
   await button("List").click();
   await page.waitForSelector(".list tbody tr");
-  const found = { rows: await page.locator(".list tbody tr").count(), axe: await axe("board as a list") };
-  await button("Columns").click();
-  return found;
+  return { rows: await page.locator(".list tbody tr").count(), axe: await axe("board as a list") };
 });
 await step("policy-trusted", async () => {
+  await button("Columns").click();
   await page.locator(".tile:not(.staged)").getByRole("button", { name: "trusted", exact: true }).click();
   await page.waitForSelector('[data-rule="ingress-2"] .denied tbody tr');
   const denied = await page.locator('[data-rule="ingress-2"] .stat-denied .line').first().innerText();
@@ -281,12 +280,27 @@ await step("nothing-here", async () => {
   await page.waitForSelector(".empty");
   return { words: await page.locator(".empty").innerText(), axe: await axe("empty") };
 });
+await step("server-away", async () => {
+  await page.route("**/api/v1/live", (route) => route.abort());
+  await page.goto(`${origin}/flows`);
+  await page.waitForSelector(".lost");
+  await page.waitForSelector(".circle .chord");
+  const found = await axe("server away");
+  await page.screenshot({ path: `${folder}/not-live.png` });
+  const asked = page.waitForRequest("**/api/v1/flows*");
+  await page.unroute("**/api/v1/live");
+  await asked;
+  await page.waitForSelector(".lost", { state: "detached" });
+  faults.splice(0, faults.length, ...faults.filter((each) => !each.includes("ERR_FAILED")));
+  return { axe: found };
+});
 await step("session-ended", async () => {
   await page.evaluate(() => fetch("/api/v1/session", { method: "DELETE", headers: { "x-tierflow-csrf": "1" } }));
   await page.getByRole("link", { name: "Policy Board" }).click();
   await page.waitForSelector(".fault");
   const words = await page.locator(".fault").first().innerText();
   must(words.includes("console.url"), words);
+  await page.waitForSelector(".lost");
   // The refused questions are what this step asks for.
   faults.splice(0, faults.length, ...faults.filter((each) => !each.includes("401")));
   return { words, axe: await axe("session ended") };

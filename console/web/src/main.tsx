@@ -6,6 +6,7 @@ import { useEffect, useState } from "preact/hooks";
 import { live } from "./api/client";
 import type { Place, ViewName } from "./domain/address";
 import { read, write } from "./domain/address";
+import { timeOfDay } from "./domain/format";
 import { icon, mark } from "./marks/icons";
 import "./style/base.css";
 import "./style/flows.css";
@@ -26,7 +27,7 @@ const SETTLE_MS = 1000;
 function Page(): VNode {
   const [place, setPlace] = useState<Place>(() => read(location.pathname, location.search));
   const [tick, setTick] = useState(0);
-  const [connected, setConnected] = useState(true);
+  const [lostAt, setLostAt] = useState<number | null>(null);
   useEffect(() => {
     const back = (): void => setPlace(read(location.pathname, location.search));
     addEventListener("popstate", back);
@@ -34,7 +35,7 @@ function Page(): VNode {
   }, []);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const stop = live(() => { clearTimeout(timer); timer = setTimeout(() => setTick((last) => last + 1), SETTLE_MS); }, setConnected);
+    const stop = live(() => { clearTimeout(timer); timer = setTimeout(() => setTick((last) => last + 1), SETTLE_MS); }, (connected) => setLostAt((last) => (connected ? null : (last ?? Date.now() / 1000))));
     return () => { clearTimeout(timer); stop(); };
   }, []);
   useEffect(() => { document.title = `${TITLES[place.view]} · tierflow`; }, [place.view]);
@@ -58,9 +59,14 @@ function Page(): VNode {
         <a class="skip" href="#main">Skip to content</a>
         <span class="brand">{mark()}tierflow</span>
         <nav aria-label="Views">{VIEWS.map(([view, label]) => <a key={view} href={`/${view}`} aria-current={place.view === view || (place.view === "policy" && view === "board") ? "page" : undefined} onClick={(event) => { if (event.ctrlKey || event.metaKey || event.shiftKey) return; event.preventDefault(); going.go(view); }}>{label}</a>)}</nav>
-        <span class={`live ${connected ? "on" : ""}`} role="status" title={connected ? "The page follows newer flow logs" : "The server doesn't answer; is tierflow console still running?"}>{connected ? "live" : "not live: reconnecting"}</span>
+        <span class={`live ${lostAt === null ? "on" : ""}`} role="status" title={lostAt === null ? "The page follows newer flow logs" : undefined}>{lostAt === null ? "live" : "not live"}</span>
         <Theme />
       </header>
+      {lostAt === null ? null : (
+        <p class="stale lost" role="status">
+          <strong>Not live since {timeOfDay(lostAt)}.</strong> The console's server doesn't answer, or refuses: what stands here is from before. It is asked again every few seconds; see whether <code>tierflow console</code> still runs.
+        </p>
+      )}
       <main id="main" tabIndex={-1}>
         {place.view === "policy" ? null : <h1 class="visually-hidden">{TITLES[place.view]}</h1>}
         {place.view === "flows" ? <FlowsView going={going} /> : place.view === "board" ? <BoardView going={going} /> : place.view === "policy" ? <PolicyView going={going} /> : <LogsView going={going} />}

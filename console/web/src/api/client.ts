@@ -183,17 +183,41 @@ function problem(body: unknown): string | null {
   return typeof body.detail === "string" ? body.detail : null;
 }
 
-/** Call back whenever newer flow logs are stored than when it was called; returns what ends it. */
-export function live(onNewer: (newestS: number) => void, onState: (connected: boolean) => void): () => void {
-  const events = new EventSource("/api/v1/live");
-  let known: number | null = null;
-  events.addEventListener("newest", (event: MessageEvent<string>) => {
-    const newest = Number(event.data);
-    // The first event says what the page has just asked for.
-    if (known !== null && newest !== known) onNewer(newest);
-    known = newest;
-  });
-  events.onopen = () => onState(true);
-  events.onerror = () => onState(false);
-  return () => events.close();
+const AGAIN_MS = 5000;
+
+/**
+ * Call back whenever newer flow logs are stored than when it was called, and whenever the server answers again or refuses,
+ * so that the view asks anew and says what it is told; returns what ends it.
+ */
+export function live(onNewer: () => void, onState: (connected: boolean) => void): () => void {
+  let known: string | null = null;
+  let lost = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let events: EventSource;
+  const open = (): void => {
+    events = new EventSource("/api/v1/live");
+    events.addEventListener("newest", (event: MessageEvent<string>) => {
+      // The first event says what the page has just asked for.
+      if (known !== null && event.data !== known) onNewer();
+      known = event.data;
+    });
+    events.onopen = () => {
+      onState(true);
+      if (lost) onNewer();
+      lost = false;
+    };
+    events.onerror = () => {
+      onState(false);
+      const refused = events.readyState === EventSource.CLOSED;
+      if (refused && !lost) onNewer();
+      lost = true;
+      // A browser tries again by itself when a connection breaks, but not when the server refuses.
+      if (refused) timer = setTimeout(open, AGAIN_MS);
+    };
+  };
+  open();
+  return () => {
+    clearTimeout(timer);
+    events.close();
+  };
 }

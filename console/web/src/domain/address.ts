@@ -121,6 +121,11 @@ export function withCondition(filter: Filter, added: Condition): Filter {
   return { ...filter, conditions: [...others, added] };
 }
 
+/** How many conditions other than the time range are in force. */
+export function conditionCount(filter: Filter): number {
+  return [filter.sourceTypes, filter.destTypes, filter.sourceLabels, filter.destLabels, filter.conditions].reduce((sum, each) => sum + each.length, 0);
+}
+
 /** The folded filter bar's line. */
 export function summary(filter: Filter): string {
   const list = (values: readonly string[], none: string): string => (values.length ? `[ ${values.join(", ")} ]` : none);

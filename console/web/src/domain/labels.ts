@@ -19,6 +19,10 @@ const CHARACTER = 6;
 const GAP = 12;
 /** Where not all names have room, those of arcs narrower than this stay out: a choice among equals would mislead. */
 const LEAST_WIDTH = 4;
+/** A ring narrower than this has no room for writing. */
+const LEAST_RING = 12;
+/** Radians to either side of a name's middle that its path takes at most. */
+const LONGEST_REACH = 1.5;
 /** A label further than this from its arc would tell less than it confuses. */
 const FURTHEST = 48;
 
@@ -40,6 +44,29 @@ function placeSide(segments: readonly Segment[], frame: Frame, side: "left" | "r
     const y = heights[index] ?? 0;
     if (Math.abs(y - wanted(each)) > FURTHEST) return [];
     return [label(each, clip(short(each), frame.room - GAP - 4), side, y, frame)];
+  });
+}
+
+/** A namespace's name written along its arc of the outer ring. */
+export interface RingName {
+  readonly key: string;
+  readonly text: string;
+  readonly start: number;
+  readonly end: number;
+  /** Whether it runs against the clock, so that it stands upright in the lower half. */
+  readonly turned: boolean;
+}
+
+/** Names of the segments whose arc has room for the whole of theirs; the others are told by pointing. */
+export function placeRingNames(segments: readonly Segment[], frame: Frame): readonly RingName[] {
+  const radius = (frame.outer + frame.name) / 2;
+  if (frame.outer - frame.name < LEAST_RING) return [];
+  return segments.flatMap((each) => {
+    const text = each.label === "-" ? "no namespace" : each.label;
+    if ((each.end - each.start) * radius < (text.length + 2) * CHARACTER) return [];
+    // A path around the whole circle would begin where it ends, and hold no writing.
+    const reach = Math.min((each.end - each.start) / 2, LONGEST_REACH);
+    return [{ key: each.key, text, start: middle(each) - reach, end: middle(each) + reach, turned: Math.cos(middle(each)) < 0 }];
   });
 }
 

@@ -42,7 +42,7 @@ export function histogram(buckets: readonly Bucket[], widthS: number, width: num
   const tall = (value: number): number => (value === 0 ? 0 : Math.max(2, y(value)));
   return (
     <svg class="histogram" viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={`Flow logs over time: ${total("allow")} allowed, ${total("deny")} denied; the table below has each bar`} aria-details={table}>
-      {y.ticks(3).map((tick) => (
+      {y.ticks(3).filter(Number.isInteger).map((tick) => (
         <g key={tick} class="gridline">
           <line x1={LEFT} x2={width} y1={base - y(tick)} y2={base - y(tick)} />
           <text class="tick" x={LEFT - 6} y={base - y(tick)} dy="0.32em" text-anchor="end">{count(tick)}</text>

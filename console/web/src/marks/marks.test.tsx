@@ -3,12 +3,12 @@ import { expect, test } from "vitest";
 import { frame } from "../domain/circle";
 import type { Flow, Status } from "../domain/flow";
 import { STATUS_ORDER } from "../domain/flow";
-import { placeLabels } from "../domain/labels";
+import { placeLabels, placeRingNames } from "../domain/labels";
 import { layOut } from "../domain/rings";
 import { histogram, sparkline } from "./bars";
 import { statusFill, statusPatterns } from "./patterns";
 import { pathMark } from "./path";
-import { chordMarks, ends, flowRing, labelMarks, MOST_SHAPES, outline, segmentRings } from "./rings";
+import { chordMarks, ends, flowRing, labelMarks, MOST_SHAPES, outline, ringNameMarks, segmentRings } from "./rings";
 
 const HOSTILE = '<img src=x onerror=alert(1)>"\'&';
 const flow = (name: string, status: Status, port = 80): Flow => ({
@@ -32,6 +32,15 @@ test("the rings are drawn as they were", () => {
 test("the outlines of what is chosen are drawn as they were", () => {
   const rings = layOut([flow("a", "leak")], "bytes");
   expect(drawn([rings.names.map((each) => outline(each, "name", shape)), rings.namespaces.map((each) => outline(each, "namespace", shape)), rings.chords.map((each) => ends(each, shape))]).innerHTML).toMatchSnapshot();
+});
+
+test("a namespace's name stands along its arc, upright in the lower half, and only where all of it has room", () => {
+  const rings = layOut([flow("a", "allowed"), { ...flow("b", "allowed", 81), connections: 9, bytes: 2000 }], "bytes");
+  const arcs = [{ ...rings.namespaces[0]!, start: 0.1, end: 1.2 }, { ...rings.namespaces[1]!, start: 2.6, end: 3.9 }, { ...rings.namespaces[1]!, key: "narrow", start: 4, end: 4.02 }];
+  expect(placeRingNames([{ ...rings.namespaces[0]!, start: 0, end: 2 * Math.PI }], shape).map((each) => each.end - each.start < Math.PI)).toEqual([true]);
+  const placed = placeRingNames(arcs, shape);
+  expect(placed.map((each) => [each.text, each.turned])).toEqual([["db", false], ["shop", true]]);
+  expect(drawn(ringNameMarks(placed, shape)).innerHTML).toMatchSnapshot();
 });
 
 test("many chords are gathered into a few paths that hold each of them once", () => {

@@ -9,7 +9,7 @@ import type { Frame, Point } from "../domain/circle";
 import { at, bend, breadth, middle } from "../domain/circle";
 import type { Status } from "../domain/flow";
 import { STATUS_ORDER } from "../domain/flow";
-import type { Label } from "../domain/labels";
+import type { Label, RingName } from "../domain/labels";
 import type { Arc, Chord, Rings, Segment } from "../domain/rings";
 import { statusFill } from "./patterns";
 
@@ -165,6 +165,21 @@ export function outline(segment: Segment, level: "namespace" | "name", { outer, 
 /** The outlines of one flow's two ends on the inner ring. */
 export function ends(chord: Chord, { flow, chord: inner }: Frame): VNode {
   return <path key={chord.key} class="outline" d={[chord.source, chord.dest].map((span) => band(span, inner, flow)).join("")} />;
+}
+
+/** Names along the outer ring. */
+export function ringNameMarks(names: readonly RingName[], { outer, name }: Frame): readonly VNode[] {
+  const radius = (outer + name) / 2;
+  return names.map((each, index) => {
+    const [from, to] = each.turned ? [each.end, each.start] : [each.start, each.end];
+    const d = `M${point(from, radius)}A${radius.toFixed(1)} ${radius.toFixed(1)} 0 0 ${each.turned ? 0 : 1} ${point(to, radius)}`;
+    return (
+      <g key={each.key} class="ringname">
+        <path id={`ringname-${index}`} d={d} />
+        <text dy="0.34em"><textPath href={`#ringname-${index}`} startOffset="50%" text-anchor="middle">{each.text}</textPath></text>
+      </g>
+    );
+  });
 }
 
 export function labelMarks(labels: readonly Label[], level: "namespace" | "name"): readonly VNode[] {

@@ -23,7 +23,7 @@ export function Bars({ answer, onTime }: { answer: HistogramAnswer | null; onTim
   return (
     <section class="bars" aria-label="Flow logs over time">
       <p class="barshead soft">
-        <span>{answer === null ? "" : `Flow logs, a bar for each ${span(widthS)}`}</span>
+        <span>{answer === null ? "" : `Flow logs in bars of ${span(widthS)}`}</span>
         <span>{statusSwatch("allowed")} Allowed</span>
         <span>{statusSwatch("denied")} Denied</span>
       </p>

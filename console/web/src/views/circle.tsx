@@ -9,11 +9,11 @@ import type { Frame, Point } from "../domain/circle";
 import { frame as frameOf, hit } from "../domain/circle";
 import { nameKey, STATUSES } from "../domain/flow";
 import { rate } from "../domain/format";
-import { placeLabels } from "../domain/labels";
+import { placeLabels, placeRingNames } from "../domain/labels";
 import type { Chord, Index, Rings, Selection } from "../domain/rings";
 import { belongs, index, isEmpty, NOTHING, pointedAt } from "../domain/rings";
 import { statusPatterns, statusSwatch } from "../marks/patterns";
-import { chordMarks, ends, flowRing, labelMarks, outline, segmentRings } from "../marks/rings";
+import { chordMarks, ends, flowRing, labelMarks, outline, ringNameMarks, segmentRings } from "../marks/rings";
 import type { Watched } from "./hooks";
 import { useMove, useSize, useWatched } from "./hooks";
 import { useKeyboard } from "./keyboard";
@@ -62,6 +62,11 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
     () => (labels ? labelMarks(placeLabels(level === "namespace" ? target.namespaces : target.names, frame), level) : []),
     [target, labels, level, frame],
   );
+  // Where labels tell names, the ring itself tells the namespaces.
+  const along = useMemo(
+    () => (labels && level === "name" ? <g class={mode === "namespaces" ? "coloured" : ""}>{ringNameMarks(placeRingNames(target.namespaces, frame), frame)}</g> : null),
+    [target, labels, level, frame, mode],
+  );
   // Where the circle stands, read once while the pointer is over it: reading it at each move would force a layout.
   const place = useRef<DOMRect | null>(null);
   useLayoutEffect(() => { place.current = null; }, [size]);
@@ -107,7 +112,7 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
           <>
             <Lit rings={rings} known={known} hover={hover} selection={selection} zoom={zoom} colours={colours} frame={frame} box={box} />
             <svg class="layer chords" viewBox={box} aria-hidden="true" data-chords={drawn.length}>{PATTERNS}{base}</svg>
-            <svg class="layer rings" viewBox={box} aria-hidden="true">{inner}{outer}<g class="labels">{writing}</g></svg>
+            <svg class="layer rings" viewBox={box} aria-hidden="true">{inner}{outer}{along}<g class="labels">{writing}</g></svg>
             <Tip known={known} hover={hover} frame={frame} rangeS={rangeS} />
           </>
         )}

@@ -3,7 +3,7 @@
 import type { VNode } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import type { FlowsAnswer } from "../api/client";
-import { filterQuery } from "../domain/address";
+import { conditionCount, filterQuery } from "../domain/address";
 import type { Measure } from "../domain/flow";
 import { flowKey, STATUSES, STATUS_ORDER } from "../domain/flow";
 import { count } from "../domain/format";
@@ -23,7 +23,7 @@ import type { Mode } from "./looks";
 import { coloursOf } from "./looks";
 import { Losses } from "./losses";
 import type { Going } from "./place";
-import { Covered, Empty, Fault, Loading, Stale } from "./states";
+import { Covered, Fault, Loading, Nothing, Stale } from "./states";
 import { TrafficTable } from "./traffic";
 
 const MODES: readonly (readonly [Mode, string])[] = [["namespaces", "Namespaces"], ["names", "Names"], ["status", "Status"]];
@@ -60,10 +60,7 @@ export function FlowsView({ going }: { going: Going }): VNode {
       </div>
       {answer.data === null && answer.loading ? <Loading what="flows" /> : null}
       {answer.data !== null && flows.length === 0 ? (
-        <Empty>
-          <h2>No flows in this range</h2>
-          <p>{filter.conditions.length > 0 ? "Take a condition out of the filter, or widen its time range." : "Widen the time range. On a fresh start the first flows come when the first window closes."}</p>
-        </Empty>
+        <Nothing what="flows" newestS={answer.data.newest_s} conditions={conditionCount(filter)} />
       ) : null}
       {flows.length > 0 ? (
         <div class="flowpanes">

@@ -9,7 +9,9 @@ import { moment } from "../domain/format";
 import { icon } from "../marks/icons";
 import { moveAmongRows } from "./rowkeys";
 
-const TIMES = new Set(["start_time", "end_time"]);
+/** Fields that hold a moment, with how many of their units make a second. */
+const TIMES: ReadonlyMap<string, number> = new Map([["start_time", 1], ["end_time", 1], ["@timestamp", 1000]]);
+const SIGNS: Readonly<Record<string, string>> = { long: "#", double: "#", date_s: "◷", date_ms: "◷", ip: "⌂", boolean: "◐" };
 const FILTERABLE = new Set(["action", "proto", "reporter", "evidence", "source_namespace", "dest_namespace", "source_name_aggr", "dest_name_aggr", "source_type", "dest_type", "dest_port"]);
 
 interface Props {
@@ -25,7 +27,7 @@ export function Entry({ log, columns, fields, filter, onFilter }: Props): VNode 
   const [form, setForm] = useState<"" | "table" | "json">("");
   const cell = (name: string, tabIndex = 0): VNode => (
     <>
-      <span class="value">{show(name, log[name])}</span>
+      <span class="value" title={show(name, log[name])}>{show(name, log[name])}</span>
       <CellFilters field={name} value={log[name]} filter={filter} onFilter={onFilter} tabIndex={tabIndex} />
     </>
   );
@@ -38,11 +40,13 @@ export function Entry({ log, columns, fields, filter, onFilter }: Props): VNode 
       {form !== "" ? (
         <tr class="expanded">
           <td colSpan={columns.length + 1}>
-            <div class="tabs short" role="group" aria-label="Form">
-              <button aria-pressed={form === "table"} onClick={() => setForm("table")}>Table</button>
-              <button aria-pressed={form === "json"} onClick={() => setForm("json")}>JSON</button>
+            <div class="entry">
+              <div class="tabs short" role="group" aria-label="Form">
+                <button aria-pressed={form === "table"} onClick={() => setForm("table")}>Table</button>
+                <button aria-pressed={form === "json"} onClick={() => setForm("json")}>JSON</button>
+              </div>
+              {form === "json" ? <Json log={log} fields={fields} /> : <Fields fields={fields} cell={cell} />}
             </div>
-            {form === "json" ? <Json log={log} fields={fields} /> : <Fields fields={fields} cell={cell} />}
           </td>
         </tr>
       ) : null}
@@ -58,20 +62,20 @@ function toneOf(field: string, value: LogValue | undefined): string {
 
 function show(field: string, value: LogValue | undefined): string {
   if (value === null || value === undefined || value === "") return "–";
-  if (TIMES.has(field) && typeof value === "number") return moment(value);
+  const perSecond = TIMES.get(field);
+  if (perSecond !== undefined && typeof value === "number") return moment(value / perSecond);
   if (typeof value === "object") return value.length === 0 ? "–" : value.join(", ");
   return String(value);
 }
 
 function Fields({ fields, cell }: { fields: readonly FieldAnswer[]; cell: (name: string) => VNode }): VNode {
-  const sign = (type: string): string => (type === "long" || type === "integer" ? "#" : type === "date" ? "◷" : type === "ip" ? "⌂" : type === "boolean" ? "◐" : "t");
   return (
     <table class="fields">
       <thead class="visually-hidden"><tr><th scope="col">Field</th><th scope="col">Value</th><th scope="col">Meaning</th></tr></thead>
       <tbody>
         {fields.filter((field) => field.collected).map((field) => (
           <tr key={field.name}>
-            <th scope="row" title={field.about}><span class="type" title={field.type} aria-hidden="true">{sign(field.type)}</span> {field.name}</th>
+            <th scope="row" title={field.about}><span class="type" title={field.type} aria-hidden="true">{SIGNS[field.type] ?? "t"}</span> {field.name}</th>
             <td>{cell(field.name)}</td>
             <td class="about">{field.about}</td>
           </tr>

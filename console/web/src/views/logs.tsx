@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { FieldAnswer, FlowLog, LogsAnswer } from "../api/client";
 import { ApiError, get } from "../api/client";
 import type { Filter } from "../domain/address";
-import { filterQuery } from "../domain/address";
+import { conditionCount, filterQuery } from "../domain/address";
 import { count } from "../domain/format";
 import { icon } from "../marks/icons";
 import { statusPatterns } from "../marks/patterns";
@@ -18,7 +18,7 @@ import { Entry } from "./logentry";
 import { Losses } from "./losses";
 import { Menu } from "./menu";
 import type { Going } from "./place";
-import { Empty, Fault, Loading, Stale } from "./states";
+import { Fault, Loading, Nothing, Stale } from "./states";
 
 const COLUMNS = "end_time,num_flows,action,evidence,source_name_aggr,source_namespace,dest_name_aggr,dest_namespace,dest_port,reporter";
 
@@ -63,7 +63,7 @@ export function LogsView({ going }: { going: Going }): VNode {
       {data === null && answer.loading ? <Loading what="flow logs" /> : null}
       {data === null ? null : (
         <div class="scroll logtable" ref={region} tabIndex={0} role="region" aria-label="Flow logs. In a row, left and right lead to its cells' filters, up and down to other rows.">
-          {data.logs.length === 0 ? <Empty><h2>No flow logs match</h2><p>Remove a condition above, or widen the time range.</p></Empty> : <Pages first={data} query={query} columns={columns} fields={fields} filter={filter} going={going} onFilter={filterBy} />}
+          {data.logs.length === 0 ? <Nothing what="flow logs" newestS={data.newest_s} conditions={conditionCount(filter)} /> : <Pages first={data} query={query} columns={columns} fields={fields} filter={filter} going={going} onFilter={filterBy} />}
         </div>
       )}
     </div>

@@ -12,6 +12,16 @@ export function Empty({ children }: { children: ComponentChildren }): VNode {
   return <div class="state empty" role="status">{children}</div>;
 }
 
+/** No flow log to show, and what to do about it. */
+export function Nothing({ what, newestS, conditions }: { what: string; newestS: number | null; conditions: number }): VNode {
+  return (
+    <Empty>
+      <h2>{newestS === null ? "No flow logs are stored yet" : `No ${what} in this range`}</h2>
+      <p>{newestS === null ? "The first come when the first window closes, within a minute of the start. If none come, see whether collector, stream and sink run." : conditions > 0 ? "Take a condition out of the filter, or widen its time range." : "Widen the time range."}</p>
+    </Empty>
+  );
+}
+
 export function Fault({ error }: { error: ApiError }): VNode {
   return (
     <div class="state fault" role="alert">

@@ -21,6 +21,8 @@ interface Props {
   readonly onSelect: (selection: Selection) => void;
 }
 
+/** What flow logs have in place of a namespace. */
+const NO_NAMESPACE = "-";
 /** Lines of the table before the reader asks for more. */
 const FIRST_LINES = 120;
 
@@ -79,7 +81,7 @@ function Line({ row, colours, pick, sub }: { row: Row; colours: Colours; pick: (
       <th scope="row">
         <button class="plain" onClick={() => pick(row)} title={`${row.key}: ${told}`}>
           {colour === null ? null : dot(colour)}{marked.map((status) => statusSwatch(status))}
-          <span>{row.key}</span>
+          <span class="rowname">{row.key === NO_NAMESPACE ? "- (no namespace)" : row.key}</span>
           <span class="visually-hidden">, {told}</span>
         </button>
       </th>
