@@ -7,6 +7,7 @@ be put to the test. No kubelet and no controllers: a test plays them and writes 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -160,6 +161,17 @@ class Cluster:
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
+
+    @contextlib.contextmanager
+    def out_of_sight(self) -> Iterator[None]:
+        """A killed server, up where its clients don't look; back in its place, etcd has forgotten what has happened."""
+        port, self.port = self.port, _free_port()
+        self.start_server()
+        yield
+        self.compact()
+        self.kill_server()
+        self.port = port
+        self.start_server()
 
     def compact(self) -> None:
         """Forget etcd's past up to now, so that older resource versions are answered with 410."""
