@@ -108,6 +108,22 @@ async def test_a_killed_child_is_started_again_and_said_so(tmp_path: Path) -> No
     await supervisor.stop()
 
 
+async def test_a_child_that_cannot_be_started_again_is_tried_until_it_can(tmp_path: Path) -> None:
+    program, said = tmp_path / "one", list[str]()
+    content = f"#!{sys.executable}\n{SAYS_READY}\n"
+    program.write_text(content)
+    program.chmod(0o755)
+    supervisor = Supervisor(tmp_path, said.append)
+    await supervisor.start(Child("one", [str(program)]))
+    program.unlink()
+    os.kill(supervisor.pids()["one"], signal.SIGKILL)
+    await until(lambda: any("one can't be started: " in line for line in said))
+    program.write_text(content)
+    program.chmod(0o755)
+    await until(lambda: "one is running again" in said)
+    await supervisor.stop()
+
+
 async def test_a_child_that_ignores_the_request_to_stop_is_killed(tmp_path: Path) -> None:
     said: list[str] = []
     supervisor = Supervisor(tmp_path, said.append, stop_timeout_s=0.2)

@@ -6,11 +6,14 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from aiokafka.errors import KafkaError
+
 from tierflow.cli.broker import LOOPBACK, broker_argv, check_port_free, wait_for_broker
 from tierflow.cli.state import state_folder
 from tierflow.cli.supervisor import Child
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
+from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,7 +91,10 @@ async def topics_are_there(bootstrap: str, timeout_s: float) -> None:
         UnavailableError: it doesn't answer within ``timeout_s``, or refuses a topic.
     """
     await wait_for_broker(bootstrap, timeout_s)
-    await ensure_topics(bootstrap, topics.ALL)
+    try:
+        await ensure_topics(bootstrap, topics.ALL)
+    except KafkaError as error:
+        raise UnavailableError(f"--kafka {bootstrap}: {type(error).__name__}: {error}") from error
 
 
 def inventory(up: UpSettings, manifests: Sequence[Path]) -> Child:

@@ -174,7 +174,11 @@ class Supervisor:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self._say(f"{child.name} ended ({how}); starting it again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
-            running = await self._spawn(child)
+            try:
+                running = await self._spawn(child)
+            except OSError as error:
+                self._say(f"{child.name} can't be started: {error}")
+                continue
             try:
                 await self._until_ready(running)
             except UnavailableError as error:
