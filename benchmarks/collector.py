@@ -23,6 +23,7 @@ from tierflow.schemas.metrics import Metrics
 from tierflow.schemas.record import RECORD, V4_MAPPED, Reporter
 from tierflow.schemas.wire import Source, decode_batch
 
+NEEDS_ROOT = True
 STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
 ENTRIES = 1 << 20
 ROUNDS = 6

@@ -26,6 +26,7 @@ from tierflow.schemas import topics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.wire import decode_batch
 
+NEEDS_ROOT = True
 WINDOW_S, LATENESS_S = 5, 1
 EDGES = 10
 """Connections of the storefront's call graph between pods; each must be in every window, from both reporters."""

@@ -25,6 +25,7 @@ from tierflow.collector.ebpf import BPF_FILE_SYSTEM
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NEEDS_ROOT = True
 RATE = 50_000
 CONVERSATIONS = 1_000
 TICKS = os.sysconf("SC_CLK_TCK")

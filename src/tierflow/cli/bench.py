@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 import tierflow
-from tierflow.schemas.errors import UnavailableError
+from tierflow.schemas.errors import ConfigurationError, UnavailableError
+
+NO_BENCHMARKS: Final = frozenset({"__init__", "harness", "poison", "workload"})
+"""What else is in the folder."""
 
 
 @click.command("bench")
@@ -36,19 +41,34 @@ def command(
     sys.path.insert(0, str(folder.parent))
     harness = importlib.import_module("benchmarks.harness")
     if compare_paths is not None:
-        click.echo(harness.compare(*compare_paths))
+        try:
+            click.echo(harness.compare(*compare_paths))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigurationError("--compare: accepted are two files that --json has written") from error
         return
+    there = [path.stem for path in sorted(folder.glob("*.py")) if path.stem not in NO_BENCHMARKS]
+    if unknown := [name for name in names if name not in there]:
+        raise click.BadParameter(f"no benchmark {', '.join(unknown)}; accepted: {', '.join(there)}", param_hint="NAMES")
+    if json_path is not None:
+        _check_writable(json_path)
     reports = []
-    for path in sorted(folder.glob("*.py")):
-        if path.stem in {"__init__", "harness", "poison", "workload"} or (names and path.stem not in names):
+    for name in [each for each in there if each in names or not names]:
+        module = importlib.import_module(f"benchmarks.{name}")
+        if getattr(module, "NEEDS_ROOT", False) and os.geteuid() != 0:
+            if names:
+                raise UnavailableError(f"bench {name}: needs root for network namespaces and eBPF")
+            click.echo(f"{name}: left out, it needs root", err=True)
             continue
-        run = getattr(importlib.import_module(f"benchmarks.{path.stem}"), "run", None)
-        if run is None:
-            continue
-        for report in run(quick):
+        for report in module.run(quick):
             click.echo(report.text())
             reports.append(report)
-    if names and not reports:
-        raise click.BadParameter(f"no benchmark named {' '.join(names)}; see {folder}", param_hint="NAMES")
     if json_path is not None:
         harness.save(reports, json_path)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file that couldn't be written when all has been measured."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ConfigurationError(f"--json {path}: {error.strerror}") from error
