@@ -16,6 +16,7 @@ from tierflow.policy import compile_policies
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import SystemClock
+from tierflow.schemas.credentials import credentials
 from tierflow.schemas.errors import UnavailableError
 from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.output import Output
@@ -33,7 +34,6 @@ with warnings.catch_warnings():
     # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
     warnings.simplefilter("ignore")
     import faust
-    from faust.types.auth import CredentialsT  # noqa: TC002 - loads faust's lazy modules inside this block
 
 log = logging.getLogger(__name__)
 
@@ -91,17 +91,6 @@ class _State:
     def _standing(self, limit_s: float) -> str:
         silent_s = self.worker.silent_s
         return f"stuck: nothing has gone on for {silent_s:.0f} s" if silent_s > limit_s else ""
-
-
-def credentials(client: Mapping[str, Any]) -> CredentialsT | None:
-    """Faust's form of aiokafka's security arguments; None for a plain connection."""
-    context = client.get("ssl_context")
-    if "sasl_mechanism" in client:
-        return faust.SASLCredentials(
-            username=client["sasl_plain_username"], password=client["sasl_plain_password"],
-            mechanism=client["sasl_mechanism"], ssl_context=context,
-        )  # fmt: skip
-    return None if context is None else faust.SSLCredentials(context)
 
 
 def build_app(settings: StreamSettings, worker: Worker) -> faust.App:

@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
+from tierflow.schemas.credentials import credentials
 from tierflow.schemas.errors import TierflowError, TransientError
 from tierflow.sinks import metrics as counted
 from tierflow.sinks.broker import let_go
@@ -39,7 +40,6 @@ with warnings.catch_warnings():
     # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
     warnings.simplefilter("ignore")
     import faust
-    from faust.auth import SASLCredentials, SSLCredentials
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def build_app(settings: AppSettings, sink: ElasticsearchSink, datadir: str) -> f
     app = faust.App(
         settings.group,
         broker=f"kafka://{settings.kafka}",
-        broker_credentials=_credentials(settings.client),
+        broker_credentials=credentials(settings.client),
         store="memory://",
         datadir=datadir,
         web_enabled=False,
@@ -212,16 +212,3 @@ async def _forget(settings: AppSettings, writer: ElasticsearchWriter, clock: Clo
     if gone:
         metrics.add(counted.FORGOTTEN, len(gone))
         _LOG.info("retention: deleted %s", ", ".join(gone))
-
-
-def _credentials(client: Mapping[str, Any]) -> Any:
-    """Faust's form of aiokafka's TLS and SASL arguments; None for neither."""
-    protocol = client.get("security_protocol", "PLAINTEXT")
-    if protocol.startswith("SASL"):
-        return SASLCredentials(
-            mechanism=client["sasl_mechanism"],
-            username=client["sasl_plain_username"],
-            password=client["sasl_plain_password"],
-            ssl_context=client.get("ssl_context"),
-        )
-    return SSLCredentials(client["ssl_context"]) if protocol == "SSL" else None
