@@ -8,17 +8,17 @@ as windows need them, so that a connection that goes on is looked up, never grou
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from tierflow.streams.core.grouping import distinct_rows, hash_columns
 from tierflow.streams.core.index import Index
 from tierflow.streams.core.records import SOURCE_PORT
-from tierflow.streams.core.table import Table
+from tierflow.streams.core.table import I32, U8, U16, U64, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from tierflow.streams.core.records import Columns
     from tierflow.streams.core.sums import Sums
 
-    U64 = NDArray[np.uint64]
     I64 = NDArray[np.int64]
-    I32 = NDArray[np.int32]
     Mask = NDArray[np.bool_]
     Rows = NDArray[np.int32] | NDArray[np.int64]
 
@@ -48,14 +46,6 @@ class Pairs(Table):
     ``group`` and ``derived`` are group numbers, 0 none yet; see :mod:`tierflow.streams.core.groups`.
     """
 
-    COLUMNS: ClassVar[Mapping[str, str]] = (
-        dict.fromkeys(
-            ("src_hi", "src_lo", "dst_hi", "dst_lo", "nat_hi", "nat_lo", "tag", "end_hi", "end_lo", "from_ns", "to_ns",
-             "seen_ns"), "u8",
-        )
-        | dict.fromkeys(("src", "dst", "service", "group", "derived", "source_labels", "dest_labels"), "i4")
-        | {"end_port": "u2", "strangers": "u1"}
-    )  # fmt: skip
     src_hi: U64
     src_lo: U64
     dst_hi: U64
@@ -75,22 +65,22 @@ class Pairs(Table):
     derived: I32
     source_labels: I32
     dest_labels: I32
-    end_port: NDArray[np.uint16]
-    strangers: NDArray[np.uint8]
+    end_port: U16
+    strangers: U8
 
-    def reporter(self, rows: Rows) -> NDArray[np.uint8]:
+    def reporter(self, rows: Rows) -> U8:
         """Reporter of each row."""
         return (self.tag[rows] >> np.uint64(24)).astype(np.uint8)
 
-    def proto(self, rows: Rows) -> NDArray[np.uint8]:
+    def proto(self, rows: Rows) -> U8:
         """Protocol of each row."""
         return (self.tag[rows] >> _S16).astype(np.uint8)
 
-    def src_port(self, rows: Rows) -> NDArray[np.uint16]:
+    def src_port(self, rows: Rows) -> U16:
         """Source port of each row, 0 unless ports are kept apart."""
         return (self.tag[rows] >> _S32).astype(np.uint16)
 
-    def dst_port(self, rows: Rows) -> NDArray[np.uint16]:
+    def dst_port(self, rows: Rows) -> U16:
         """Port that was addressed, of each row."""
         return (self.tag[rows] >> _S48).astype(np.uint16)
 
@@ -98,7 +88,6 @@ class Pairs(Table):
 class Connections(Table):
     """Connections of pairs; ``name`` is a hash of the translated 5-tuple, by which connections are counted."""
 
-    COLUMNS: ClassVar[Mapping[str, str]] = {"tag": "u8", "name": "u8", "pair": "i4"}
     tag: U64
     name: U64
     pair: I32

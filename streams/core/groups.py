@@ -15,11 +15,9 @@ from tierflow.schemas.record import Reporter
 from tierflow.streams.core.grouping import distinct_rows, hash_columns
 from tierflow.streams.core.index import Index
 from tierflow.streams.core.join import DENY, join
-from tierflow.streams.core.table import Table
+from tierflow.streams.core.table import I32, U8, U64, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     from tierflow.streams.core.flows import Pairs
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from tierflow.streams.core.texts import GroupText
 
     I64 = NDArray[np.int64]
-    I32 = NDArray[np.int32]
-    U64 = NDArray[np.uint64]
 
 _PORTS: Final = np.zeros(256, bool)
 _PORTS[[6, 17, 132, 136]] = True
@@ -50,16 +46,6 @@ class Groups(Table):
     ``digest_hi`` and ``digest_lo`` hash the key's text. ``signature`` sums up which pairs ``sample`` was made of.
     """
 
-    COLUMNS: ClassVar[Mapping[str, str]] = (
-        dict.fromkeys(
-            ("source", "dest", "source_name", "dest_name", "service", "trace", "source_port", "dest_port"), "i4"
-        )
-        | dict.fromkeys(("reporter", "action", "derived", "proto", "level"), "u1")
-        | dict.fromkeys(("src_hi", "src_lo", "dst_hi", "dst_lo"), "u8")
-        | dict.fromkeys(("digest_hi", "digest_lo", "signature"), "u8")
-    )  # fmt: skip
-    KEY: ClassVar[tuple[str, ...]] = tuple(COLUMNS)[:-3]
-
     source: I32
     dest: I32
     source_name: I32
@@ -68,11 +54,11 @@ class Groups(Table):
     trace: I32
     source_port: I32
     dest_port: I32
-    reporter: NDArray[np.uint8]
-    action: NDArray[np.uint8]
-    derived: NDArray[np.uint8]
-    proto: NDArray[np.uint8]
-    level: NDArray[np.uint8]
+    reporter: U8
+    action: U8
+    derived: U8
+    proto: U8
+    level: U8
     src_hi: U64
     src_lo: U64
     dst_hi: U64
@@ -80,6 +66,8 @@ class Groups(Table):
     digest_hi: U64
     digest_lo: U64
     signature: U64
+
+    KEY: ClassVar[tuple[str, ...]]
 
     def __init__(self, knowledge: Knowledge) -> None:
         super().__init__()
@@ -188,6 +176,10 @@ class Groups(Table):
             digests += digest
         halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
         self.digest_hi[rows], self.digest_lo[rows] = halves[:, 0], halves[:, 1]
+
+
+Groups.KEY = tuple(Groups.COLUMNS)[:-3]
+"""All columns but the two digests and the signature."""
 
 
 def _other(there: NDArray[np.int32], _: I64) -> NDArray[np.bool_]:

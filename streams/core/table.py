@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args, get_origin
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
+U64 = NDArray[np.uint64]
+I32 = NDArray[np.int32]
+U16 = NDArray[np.uint16]
+U8 = NDArray[np.uint8]
 
 _LEAST: Final = 64
 
 
 class Table:
-    """Rows 1 to ``count`` - 1; row 0 is all zeros and stands for none. Subclasses name their columns."""
+    """Rows 1 to ``count`` - 1; row 0 is all zeros and stands for none. A subclass annotates its columns."""
 
-    COLUMNS: ClassVar[Mapping[str, str]] = {}
+    COLUMNS: ClassVar[Mapping[str, np.dtype[Any]]] = {}
     """dtype by attribute."""
 
     count: int
+
+    def __init_subclass__(cls) -> None:
+        annotations: dict[str, Any] = inspect.get_annotations(cls, eval_str=True)
+        cls.COLUMNS = {name: _dtype(kind) for name, kind in annotations.items() if _is_column(kind)}
 
     def __init__(self) -> None:
         self.count = 1
@@ -50,6 +59,18 @@ class Table:
             kept[1 : len(rows) + 1] = getattr(self, name)[rows]
             setattr(self, name, kept)
         self.count = len(rows) + 1
+
+
+def _is_column(annotation: Any) -> bool:
+    origin: Any = get_origin(annotation)
+    return origin is np.ndarray
+
+
+def _dtype(column: Any) -> np.dtype[Any]:
+    """Of an annotation ``NDArray[scalar]``."""
+    _, dtype = get_args(column)
+    scalar: type[np.generic] = get_args(dtype)[0]
+    return np.dtype(scalar)
 
 
 def resized(column: NDArray[np.generic], capacity: int) -> NDArray[np.generic]:
