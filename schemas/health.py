@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class Health:
 
     def _page(self, path: str) -> tuple[str, str, bytes]:
         if path == "/metrics":
-            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._live.registry)
+            return "200 OK", CONTENT_TYPE_LATEST, self._live.page()
         if path in ("/healthz", "/readyz"):
             wrong = self._probes.alive() if path == "/healthz" else self._probes.ready()
             status = "503 Service Unavailable" if wrong else "200 OK"
