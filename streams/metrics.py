@@ -46,6 +46,13 @@ REOPENED: Final = counter(
 )
 LAG: Final = gauge("tierflow_stream_lag_messages", "messages", "Raw batches not yet read.", "partition")
 OPEN_WINDOWS: Final = gauge("tierflow_stream_open_windows", "windows", "Windows waiting for their end.")
+WAITING: Final = gauge(
+    "tierflow_stream_waiting_bytes", "bytes", "Raw batches read and not yet worked on; past the bound no more is read."
+)
+PAUSED: Final = counter(
+    "tierflow_stream_paused_seconds_total", "seconds",
+    "Time in which nothing was read because too much waited: the output or this worker is too slow.",
+)  # fmt: skip
 UNSETTLED: Final = gauge(
     "tierflow_stream_unsettled_batches", "batches", "Batches that would be read again after a crash."
 )

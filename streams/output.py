@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BATCH_BYTES: Final = 768 * 1024
 DEAD_LETTER_BYTES: Final = 64 * 1024
+CLIENT_ID: Final = "tierflow-stream-output"
+"""By which the broker's metrics and quotas name the producer."""
 
 
 class Output:
@@ -39,7 +41,7 @@ class Output:
     async def start(self) -> None:
         """Connect."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", max_batch_size=BATCH_BYTES, linger_ms=0,
+            bootstrap_servers=self._bootstrap, client_id=CLIENT_ID, acks="all", max_batch_size=BATCH_BYTES, linger_ms=0,
             max_request_size=2 * topics.FLOWS_LOGS.max_message_bytes, **self._client,
         )  # fmt: skip
         await self._producer.start()

@@ -102,7 +102,10 @@ class Worker:
         self._arrived.set()
         if self._queued_bytes > self._settings.buffer_bytes:
             self._room.clear()
+            self._metrics.set(m.WAITING, self._queued_bytes)
+            since = self._clock.monotonic_s()
             await self._room.wait()
+            self._metrics.add(m.PAUSED, self._clock.monotonic_s() - since)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -123,6 +126,7 @@ class Worker:
             events.append(item)
             size += len(item[0].message.value or b"")
         self._queued_bytes -= size
+        self._metrics.set(m.WAITING, self._queued_bytes)
         if not self._queue:
             self._arrived.clear()
         self._room.set()

@@ -62,6 +62,7 @@ class Kafka:
     data: Path
     port: int
     controller_port: int
+    group_delay_ms: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,7 +84,7 @@ log.dirs={self.data / "log"}
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
+group.initial.rebalance.delay.ms={self.group_delay_ms}
 offsets.topic.num.partitions=4
 """
         )
@@ -108,6 +109,17 @@ offsets.topic.num.partitions=4
             return 0.0
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def limit_producer(self, client_id: str, bytes_per_s: int | None) -> None:
+        """Have the broker slow a client down by its own quota; None ends that."""
+        quota = ("--delete-config", "producer_byte_rate")
+        if bytes_per_s is not None:
+            quota = ("--add-config", f"producer_byte_rate={bytes_per_s}")
+        command = self._java(
+            "kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap, "--alter",
+            "--entity-type", "clients", "--entity-name", client_id, *quota,
+        )  # fmt: skip
+        assert command.wait(60) == 0, "the broker takes no quota; see kafka.log"
 
     @property
     def _properties(self) -> str:
@@ -134,11 +146,11 @@ def java(*arguments: str) -> list[str]:
     return ["java", *options, "-cp", f"{folder() / 'jars'}/*", *arguments]
 
 
-def make(data: Path) -> Kafka:
-    """A formatted broker that is not started yet."""
+def make(data: Path, *, group_delay_ms: int = 0) -> Kafka:
+    """A formatted broker that is not started yet; an empty group waits so long for more members before it begins."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
-        broker = Kafka(data, free_port(), other.getsockname()[1])
+        broker = Kafka(data, free_port(), other.getsockname()[1], group_delay_ms)
     broker.format()
     return broker
 

@@ -180,9 +180,13 @@ async def test_reading_stops_while_too_much_waits_and_goes_on_when_it_is_written
         held = len(taken)
         assert held <= 8
         assert not reading.done()
+        assert bench.live.value(m.WAITING) == bench.worker._queued_bytes
+        bench.clock.advance_ns(7 * NS_PER_S)
         bench.output.open.set()
         await asyncio.wait_for(reading, 20)
         await until(lambda: bench.consumer.acknowledged == list(range(60)))
+        assert bench.live.value(m.PAUSED) == 7
+        assert bench.live.value(m.WAITING) == 0
     finally:
         for task in (running, reading):
             task.cancel()

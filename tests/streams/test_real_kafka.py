@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 import uuid
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from benchmarks.fuzz import fuzz
+from benchmarks.harness import process_memory_bytes
+from benchmarks.streams import values_of
+from benchmarks.workload import Size
 
 from tests.streams.soak import Plan, judge, soak
-from tests.streams.traffic import Rig
+from tests.streams.traffic import Rig, totals, truth
+from tierflow.cli.broker import free_port
+from tierflow.streams.output import CLIENT_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +50,44 @@ async def test_poison_kills_no_worker_and_is_counted_and_good_traffic_beside_it_
     assert {figure.name: figure.value > 0 for figure in report.figures} == dict.fromkeys(
         ("poisoned messages", "refused as a whole", "records refused out of others"), True
     )
+
+
+@pytest.mark.service("kafka")
+@pytest.mark.timeout(200)
+async def test_a_backlog_behind_a_slow_output_does_not_grow_the_worker_and_comes_out_exactly(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    busy = Size(connections=16_000, pods=60, namespaces=5, services=20, nodes=4, policies=20)
+    rig = Rig(kafka.bootstrap, f"slow-{uuid.uuid4().hex[:6]}.", tmp_path, size=busy)
+    port = free_port()
+    buffer_mib, backlog, expected = 8, 0, Counter[str]()
+    try:
+        await rig.set_up()
+        for node, value in values_of(rig.workload, 80):
+            await rig.send(node, value, count=False)
+            backlog += len(value)
+            expected += truth([value])
+        await rig.producer.flush()
+        await asyncio.to_thread(kafka.limit_producer, CLIENT_ID, 50_000)
+        worker = rig.start_worker("--buffer-mib", str(buffer_mib), "--metrics-port", str(port))
+        assert await rig.progress(60)
+        limit = time.monotonic() + 60
+        while (await rig.metrics(port))["tierflow_stream_waiting_bytes"] < [buffer_mib << 20]:
+            assert time.monotonic() < limit, "the worker goes on reading"
+            await asyncio.sleep(0.05)
+        # All that would not wait would be read long before the broker lets two more batches in.
+        assert await rig.progress(60)
+        assert await rig.progress(60)
+        print(
+            await rig.metrics(port), process_memory_bytes(worker.pid) / 2**20, backlog / 2**20, time.monotonic() - limit
+        )
+        await asyncio.to_thread(kafka.limit_producer, CLIENT_ID, None)
+        assert await rig.settled(120)
+        assert (await rig.metrics(port))["tierflow_stream_paused_seconds_total"] > [0]
+        most = process_memory_bytes(worker.pid)
+        logs, _, differing = await rig.documents("flows.logs.v1")
+    finally:
+        await rig.tear_down()
+    assert not differing
+    assert totals(logs) == expected
+    assert most < 200 << 20 < backlog

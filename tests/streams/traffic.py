@@ -83,6 +83,7 @@ class Rig:
     lateness_s: int = 2
     idle_s: int = 600
     inventory_s: int = 86_400
+    size: Size = SMALL
     workload: Workload = field(init=False)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
@@ -92,7 +93,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         start_s = int(time.time()) // 15 * 15 - 3600
-        self.workload = Workload(SMALL, start_ns=start_s * NS_PER_S)
+        self.workload = Workload(self.size, start_ns=start_s * NS_PER_S)
 
     async def set_up(self) -> None:
         """Topics and inventory."""
