@@ -63,6 +63,8 @@ class StreamSettings:
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
+HEARTBEAT_S: Final = 0.5
+"""Members of a group hear of a change by their heartbeats, and nothing is read until the last of them has heard."""
 STOP_S: Final = 3.0
 SLOW_S: Final = 30.0
 """A worker whose loop has not come round for this long is not ready: most likely the broker takes nothing."""
@@ -105,7 +107,7 @@ def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
         topic_disable_leader=True,
         topic_allow_declare=False,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=max(1, settings.session_timeout_s // 4),
+        broker_heartbeat_interval=HEARTBEAT_S,
         broker_commit_interval=0.5,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tests.streams.traffic import Rig
 from tierflow.schemas.clock import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from tests.services.kafka import Kafka
 
@@ -58,59 +58,84 @@ class Plan:
         return sorted(zip(sorted(rng.sample(range(1, batches), len(names))), names, strict=True), reverse=True)
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Batches of all nodes; some never come, come late, or come twice.
+
+    Attributes:
+        apart_s: how far each node's clock is ahead of the one before.
+        held: batches that come later.
+    """
+
+    rig: Rig
+    rng: random.Random
+    apart_s: int = 0
+    sequences: Counter[int] = field(default_factory=Counter)
+    held: list[tuple[int, bytes]] = field(default_factory=list)
+
+    async def interval(self, number: int) -> AsyncIterator[None]:
+        """Send one second's batches; comes back after each."""
+        workload = self.rig.workload
+        for node, records in workload.interval(number).items():
+            if node < workload.size.nodes:
+                value = self._batch(node, records, number)
+                self.sequences[node] += 1
+                await self._deliver(node, value)
+                yield
+
+    async def end(self, intervals: int) -> None:
+        """Send what is held, and what closes all windows of so many seconds."""
+        for node, value in self.held:
+            await self.rig.send(node, value)
+        workload = self.rig.workload
+        at_ns = workload.start_ns + (intervals + 60) * NS_PER_S
+        for node, value in workload.closing(at_ns, [self.sequences[node] for node in range(workload.size.nodes)]):
+            await self.rig.send(node, value)
+        await self.rig.producer.flush()
+
+    def _batch(self, node: int, records: np.ndarray, number: int) -> bytes:
+        rng = self.rng
+        apart_ns = node * self.apart_s * NS_PER_S
+        records = records.copy()
+        records["first_seen_ns"] += np.uint64(apart_ns)
+        records["last_seen_ns"] += np.uint64(apart_ns)
+        records["marks"] = [rng.randrange(4) for _ in records]
+        lost = rng.randrange(1, 9) if rng.random() < LEAKY else 0
+        begin_ns = self.rig.workload.start_ns + number * NS_PER_S + apart_ns
+        end_ns = begin_ns + NS_PER_S
+        return self.rig.workload.encode(
+            node, self.sequences[node], records, begin_ns, end_ns, end_ns, lost_records=lost
+        )  # fmt: skip
+
+    async def _deliver(self, node: int, value: bytes) -> None:
+        fate = self.rng.random()
+        if fate < LOST:
+            return
+        if fate < LOST + HELD:
+            self.held.append((node, value))
+            return
+        await self.rig.send(node, value)
+        if self.rng.random() < DOUBLED:
+            await self.rig.send(node, value)
+        if self.held and self.rng.random() < FREED:
+            await self.rig.send(*self.held.pop(self.rng.randrange(len(self.held))))
+
+
 async def soak(rig: Rig, rng: random.Random, plan: Plan) -> None:
     """Send traffic while things happen."""
     await rig.set_up()
     for _ in range(WORKERS):
         rig.start_worker()
-    size = rig.workload.size
-    sequences = [0] * size.nodes
-    held: list[tuple[int, bytes]] = []
-    events = plan.events(rng, plan.intervals * size.nodes)
+    traffic = Traffic(rig, rng, APART_S)
+    events = plan.events(rng, plan.intervals * rig.workload.size.nodes)
     step = 0
     for number in range(plan.intervals):
-        for node, records in rig.workload.interval(number).items():
-            if node >= size.nodes:
-                continue
+        async for _ in traffic.interval(number):
             step += 1
-            value = _batch(rig, rng, node, sequences[node], records, number)
-            sequences[node] += 1
-            await _deliver(rig, rng, node, value, held)
             while events and step >= events[-1][0]:
                 await _happen(rig, rng, plan, events.pop()[1])
     rig.revive()
-    for node, value in held:
-        await rig.send(node, value)
-    at_ns = rig.workload.start_ns + (plan.intervals + 60) * NS_PER_S
-    for node, value in rig.workload.closing(at_ns, sequences):
-        await rig.send(node, value)
-    await rig.producer.flush()
-
-
-def _batch(rig: Rig, rng: random.Random, node: int, sequence: int, records: np.ndarray, number: int) -> bytes:
-    apart_ns = node * APART_S * NS_PER_S
-    records = records.copy()
-    records["first_seen_ns"] += np.uint64(apart_ns)
-    records["last_seen_ns"] += np.uint64(apart_ns)
-    records["marks"] = [rng.randrange(4) for _ in records]
-    lost = rng.randrange(1, 9) if rng.random() < LEAKY else 0
-    begin_ns = rig.workload.start_ns + number * NS_PER_S + apart_ns
-    end_ns = begin_ns + NS_PER_S
-    return rig.workload.encode(node, sequence, records, begin_ns, end_ns, end_ns, lost_records=lost)
-
-
-async def _deliver(rig: Rig, rng: random.Random, node: int, value: bytes, held: list[tuple[int, bytes]]) -> None:
-    fate = rng.random()
-    if fate < LOST:
-        return
-    if fate < LOST + HELD:
-        held.append((node, value))
-        return
-    await rig.send(node, value)
-    if rng.random() < DOUBLED:
-        await rig.send(node, value)
-    if held and rng.random() < FREED:
-        await rig.send(*held.pop(rng.randrange(len(held))))
+    await traffic.end(plan.intervals)
 
 
 async def _happen(rig: Rig, rng: random.Random, plan: Plan, event: str) -> None:
