@@ -50,7 +50,10 @@ class Report:
     def text(self) -> str:
         """For people."""
         lines = [f"{self.name}: {self.machine}", f"  input: {self.workload}", f"  answer checked: {self.checked}"]
-        lines += [f"  {each.name:<44} {each.value:>16,.1f} {each.unit}" for each in self.figures]
+        lines += [
+            f"  {each.name:<60} {each.value:>16,.{1 if abs(each.value) >= 100 else 2}f} {each.unit}"
+            for each in self.figures
+        ]
         return "\n".join(lines)
 
 
