@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -82,13 +81,7 @@ class Worker:
         self._rules: dict[tuple[str, ...], float] = {}
         self._turned_s = clock.monotonic_s()
         self._governed: set[DirectionKey] = set()
-        self._cpu: dict[str, float] = {}
         self.consumer: Any = None
-
-    @property
-    def cpu_seconds(self) -> dict[str, float]:
-        """Processor time by stage, for benchmarks."""
-        return self._cpu
 
     @property
     def silent_s(self) -> float:
@@ -161,17 +154,10 @@ class Worker:
     async def _process(self, messages: list[Message], arrived: float) -> None:
         await self._wait_for_inventory(messages, arrived)
         self._stage.use(self._snapshot())
-        outcomes = self._stage.outcomes(messages)
-        while True:
-            started = time.thread_time()
-            outcome = next(outcomes, None)
-            self._spent("core", started)
-            if outcome is None:
-                return
+        for outcome in self._stage.outcomes(messages):
             await self._write(outcome)
 
     async def _write(self, outcome: Outcome) -> None:
-        started = time.thread_time()
         delay_s = 0.1
         while True:
             try:
@@ -182,7 +168,6 @@ class Worker:
                 log.warning("can't write, trying again: %s", error, extra={"delay_s": delay_s})
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 5.0)
-        self._spent("output", started)
         for number, offsets in self._stage.written(outcome).items():
             for offset in offsets:
                 raw = self._unsettled.pop((number, offset), None)
@@ -319,9 +304,6 @@ class Worker:
             self._metrics.forget(m.LAG, partition=str(number))
             for key in [key for key in self._unsettled if key[0] == number]:
                 del self._unsettled[key]
-
-    def _spent(self, name: str, started: float) -> None:
-        self._cpu[name] = self._cpu.get(name, 0.0) + time.thread_time() - started
 
     def _count(self, outcome: Outcome) -> None:
         live = self._metrics
