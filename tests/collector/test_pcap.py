@@ -314,6 +314,22 @@ def test_intervals_follow_the_packets_and_idle_conversations_are_completed(tmp_p
             assert (part.records["last_seen_ns"] >= watermarks[index - 1]).all()
 
 
+def test_a_packet_up_to_an_interval_out_of_order_is_before_no_watermark(tmp_path: Path) -> None:
+    def at(seconds: float, port: int) -> bytes:
+        frame = ethernet(0x0800, ipv4(17, udp(port, 53)))
+        return (
+            struct.pack("<IIII", 1_700_000_000 + int(seconds), int(seconds % 1 * 1e6), len(frame), len(frame)) + frame
+        )
+
+    file = tmp_path / "x.pcap"
+    file.write_bytes(pcap([]) + at(0, 40_000) + at(6, 40_001) + at(4.9, 40_002) + at(12, 40_003))
+    passed_ns = 0
+    for part in PcapSource(PcapSettings(file, 5, 3600, 1024)).drain():
+        assert not len(part.records) or part.records["last_seen_ns"].min() >= passed_ns
+        passed_ns = max(passed_ns, part.watermark_ns)
+    assert passed_ns > 1_700_000_012 * 10**9
+
+
 def test_frames_cut_within_their_headers_count_as_loss(tmp_path: Path) -> None:
     file = tmp_path / "x.pcap"
     file.write_bytes(pcap([ethernet(0x0800, ipv4(17, udp(40_000, 53)))], snap=20))

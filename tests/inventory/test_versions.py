@@ -224,3 +224,20 @@ def test_a_tombstone_of_the_topic_is_no_version_for_the_publisher_that_takes_ove
     versions.load(ObjectVersion(ENDPOINT, "a", 1, 5, pod("a", [A])))
     versions.load(Tombstone(ENDPOINT, "a", 1))
     assert versions.expire(99) == []
+
+
+def test_what_says_to_have_begun_later_than_now_begins_now() -> None:
+    (begun,) = Versions().put(ENDPOINT, "web", pod("web", [A]), began_ns=20, now_ns=10)
+    assert begun.valid_from_ns == 10
+
+
+def test_a_tombstone_takes_nothing_that_has_not_ended() -> None:
+    def names() -> list[str]:
+        history.apply(Heartbeat(100, "test", 1))
+        return [name for each in history.snapshot().policy_versions for name in each.namespaces]
+
+    history = History()
+    history.apply(ObjectVersion(NAMESPACE_KIND, "shop", 0, None, NAMESPACE))
+    assert names() == ["shop"]
+    history.apply(Tombstone(NAMESPACE_KIND, "shop", 0))
+    assert names() == ["shop"]
