@@ -232,12 +232,16 @@ def test_what_says_to_have_begun_later_than_now_begins_now() -> None:
 
 
 def test_a_tombstone_takes_nothing_that_has_not_ended() -> None:
-    def names() -> list[str]:
-        history.apply(Heartbeat(100, "test", 1))
-        return [name for each in history.snapshot().policy_versions for name in each.namespaces]
-
     history = History()
-    history.apply(ObjectVersion(NAMESPACE_KIND, "shop", 0, None, NAMESPACE))
-    assert names() == ["shop"]
-    history.apply(Tombstone(NAMESPACE_KIND, "shop", 0))
-    assert names() == ["shop"]
+    bank = NAMESPACE | {"metadata": {"name": "bank"}}
+    for message in (
+        ObjectVersion(NAMESPACE_KIND, "shop", 0, None, NAMESPACE),
+        Heartbeat(100, "test", 1),
+        Tombstone(NAMESPACE_KIND, "shop", 0),
+        # What is in force is put together anew by the next change only.
+        ObjectVersion(NAMESPACE_KIND, "bank", 110, None, bank),
+        Heartbeat(200, "test", 1),
+    ):
+        history.apply(message)
+        history.snapshot()
+    assert sorted(history.snapshot().policy_versions[-1].namespaces) == ["bank", "shop"]
