@@ -115,7 +115,7 @@ async def _call(url: str, edge: Edge, counts: Counts, interval_s: float, timeout
                 edge.failed += 1
             finally:
                 counts.in_flight -= 1
-        wait_s = interval_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+        wait_s = interval_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret
         await asyncio.sleep(max(0.0, started + wait_s - loop.time()))
 
 
