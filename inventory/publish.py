@@ -89,7 +89,12 @@ async def publish(
     ``ready`` is called once, after the source's first complete answer.
     """
     beat_s, started, epoch, last_ns = -HEARTBEAT_EVERY_S, False, settings.epoch, clock.now_ns()
-    waiting = versions.put(SETTINGS, SETTINGS_KEY, settings.topic.to_object(), began_ns=0, now_ns=last_ns)
+    waiting: list[ObjectVersion] = []
+    if versions.complete_ns > last_ns + CLOCK_STEP_NS:
+        ahead_s = (versions.complete_ns - last_ns) / NS_PER_S
+        say(f"the publisher before had a clock {ahead_s:.1f} s ahead of ours: what begins later than now begins now")
+        waiting = versions.clock_went_back(last_ns)
+    waiting += versions.put(SETTINGS, SETTINGS_KEY, settings.topic.to_object(), began_ns=0, now_ns=last_ns)
     while not stop.is_set():
         if (now := clock.now_ns()) < last_ns - CLOCK_STEP_NS:
             say(f"the clock went back by {(last_ns - now) / NS_PER_S:.1f} s: what begins later than now begins now")
@@ -109,6 +114,7 @@ async def publish(
             messages += versions.expire(clock.now_ns() - settings.topic.retention_s * NS_PER_S)
             messages.append(Heartbeat(watermark, settings.identity, epoch))
             await publisher.publish(messages)
+            versions.complete_to(watermark)
         if watermark and not started:
             started = True
             ready()

@@ -20,15 +20,17 @@ class Versions:
     """The open version of every object, and the closed ones that are still retained.
 
     A publisher that takes over first loads what the topic holds, so that its own first listing publishes only what
-    differs. Times never go back: a change noticed at an earlier time than the version it ends ends it right there.
+    differs. Times never go back: a change noticed at an earlier time than the version it ends ends it right there, and
+    nothing begins or ends before what readers have been told is complete.
     """
 
-    __slots__ = ("_closed", "_ends", "_open", "_released", "_releases")
+    __slots__ = ("_closed", "_complete_ns", "_ends", "_open", "_released", "_releases")
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], ObjectVersion] = {}
         self._closed: dict[Which, ObjectVersion] = {}
         self._released: dict[str, int] = {}
+        self._complete_ns = 0
         # What is forgotten next is on top; what has another end by now is passed over.
         self._ends: list[tuple[int, Which]] = []
         self._releases: list[tuple[int, str]] = []
@@ -45,6 +47,17 @@ class Versions:
             self._keep_closed(message, message.valid_to_ns, releases=True)
         elif isinstance(message, Tombstone):
             self._closed.pop((message.kind, message.key, message.valid_from_ns), None)
+        elif message.watermark_ns:
+            self._complete_ns = message.watermark_ns
+
+    @property
+    def complete_ns(self) -> int:
+        """The watermark that readers have been told."""
+        return self._complete_ns
+
+    def complete_to(self, watermark_ns: int) -> None:
+        """Readers have been told that all before ``watermark_ns`` is known to them, and may have joined by it."""
+        self._complete_ns = max(self._complete_ns, watermark_ns)
 
     def kinds(self) -> set[str]:
         """The kinds of which there are objects now."""
@@ -62,7 +75,8 @@ class Versions:
         if current is not None and current.object == content:
             return []
         messages = []
-        begin = now_ns if began_ns is None else min(began_ns, now_ns)
+        now_ns = max(now_ns, self._complete_ns)
+        begin = now_ns if began_ns is None else min(max(began_ns, self._complete_ns), now_ns)
         if current is not None:
             same = content.get("addresses") == current.object.get("addresses")
             # A pod of the same name with another address is another pod when it began later: the one before had ended.
@@ -125,6 +139,7 @@ class Versions:
         What is, is since now; what ended, has ended by now.
         """
         messages = []
+        self._complete_ns = min(self._complete_ns, now_ns)
         for which, version in list(self._closed.items()):
             if (version.valid_to_ns or 0) > max(now_ns, version.valid_from_ns):
                 self._closed[which] = mended = replace(version, valid_to_ns=max(version.valid_from_ns, now_ns))
@@ -142,7 +157,7 @@ class Versions:
         return messages
 
     def _close(self, version: ObjectVersion, now_ns: int) -> ObjectVersion:
-        end = max(now_ns, version.valid_from_ns)
+        end = max(now_ns, version.valid_from_ns, self._complete_ns)
         closed = replace(version, valid_to_ns=end)
         self._keep_closed(closed, end, releases=True)
         return closed

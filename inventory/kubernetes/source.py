@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tierflow.schemas.metrics import Metrics
 
 PROBE_EVERY_S: Final = 1.0
-SETTLE_NS: Final = 300_000_000
+SETTLE_NS: Final = 2 * NS_PER_S
 """How far the watermark stays behind now: an event takes a moment from the server to here."""
 _MOST_EVENTS: Final = 10_000
 

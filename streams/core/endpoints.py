@@ -30,18 +30,22 @@ DirectionKey = tuple[str, str, str]
 """Tier, policy as in traces, direction."""
 
 _NOTHING: Final = dict.fromkeys(SUMS, 0)
+_COUNTED_KEPT: Final = 4096
+"""Windows that are known to have been counted; one that is forgotten would be counted again, to the same content."""
 
 
 class EndpointCounts:
-    """Counts endpoints for windows that nobody here has counted yet.
+    """Counts endpoints for windows that nobody here has counted yet, in whatever order nodes close them.
 
     ``latest`` is what the newest window counted, for metrics.
     """
 
-    __slots__ = ("_counted_below", "_selectors", "latest")
+    __slots__ = ("_counted", "_newest_s", "_selectors", "latest")
 
     def __init__(self) -> None:
-        self._counted_below: dict[str, int] = {}
+        # In the order in which they were counted.
+        self._counted: dict[tuple[str, int], None] = {}
+        self._newest_s = 0
         self._selectors: tuple[Resources, list[tuple[Policy, Node]]] | None = None
         self.latest: dict[DirectionKey, int] = {}
 
@@ -53,14 +57,21 @@ class EndpointCounts:
         """
         windows = {(slot.cluster, slot.start_s, slot.end_s) for slot in slots if not slot.late}
         for cluster, start_s, end_s in sorted(windows):
-            if end_s <= self._counted_below.get(cluster, 0) or snapshot.watermark_ns < end_s * NS_PER_S:
+            if (cluster, end_s) in self._counted or snapshot.watermark_ns < end_s * NS_PER_S:
                 continue
-            self._counted_below[cluster] = end_s
-            self.latest = {}
+            self._remember(cluster, end_s)
+            counts: dict[DirectionKey, int] = {}
             for policy, count in self._count(snapshot, judges, end_s * NS_PER_S):
                 for direction in map(str.lower, policy.types):
-                    self.latest[policy.tier, policy.trace_name, direction] = count
+                    counts[policy.tier, policy.trace_name, direction] = count
                     yield cluster or ABSENT, _document(cluster, start_s, end_s, policy, direction, count)
+            if end_s >= self._newest_s:
+                self._newest_s, self.latest = end_s, counts
+
+    def _remember(self, cluster: str, end_s: int) -> None:
+        self._counted[cluster, end_s] = None
+        if len(self._counted) > _COUNTED_KEPT:
+            del self._counted[next(iter(self._counted))]
 
     def _count(self, snapshot: Snapshot, judges: Judges, at_ns: int) -> Iterator[tuple[Policy, int]]:
         version = int(snapshot.policy_version(np.array([at_ns], np.int64))[0])

@@ -37,7 +37,8 @@ class Follower:
         self.messages: list[Message] = []
         self.said: list[str] = []
         api = Api(partial(connect, kubeconfig), self.clock)
-        self.source = KubernetesSource(api, Versions(), self.clock, self.metrics, probe_every_s=0.2)
+        self.versions = Versions()
+        self.source = KubernetesSource(api, self.versions, self.clock, self.metrics, probe_every_s=0.2)
 
     def __enter__(self) -> Self:
         self.source.start()
@@ -50,6 +51,7 @@ class Follower:
         messages: list[Message] = [*self.source.drain(0.05), Heartbeat(self.source.watermark_ns, "test", 1)]
         for message in messages:
             self.history.apply(decode_message(*encode_message(message)))
+        self.versions.complete_to(self.source.watermark_ns)
         self.messages += messages
         self.said += self.source.said
         self.source.said.clear()

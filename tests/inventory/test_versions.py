@@ -82,6 +82,56 @@ CHANGES = st.lists(
 )
 
 
+TOLD = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "drop", "list", "tell"]), st.sampled_from("abc"), st.sampled_from([A, "10.0.0.2"]),
+        st.integers(0, 9), st.integers(-40, 9),
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(TOLD)
+def test_what_readers_were_told_is_complete_never_changes_however_early_a_pod_says_that_it_began(steps) -> None:
+    versions, history, now = Versions(), History(), 100
+    messages: list[Message] = []
+    answers: dict[tuple[str, int], str | None] = {}
+    watermark = 0
+    for what, name, address, later, began in steps:
+        now += later
+        if what == "put":
+            made = put(versions, name, address, now + began, now)
+        elif what == "drop":
+            made = versions.drop(ENDPOINT, name, now_ns=now + began)
+        elif what == "list":
+            made = versions.retain(ENDPOINT, {name}, now_ns=now, taken_ns={address: now + began})
+        else:
+            watermark = max(watermark, now - 20)
+            versions.complete_to(watermark)
+            made = []
+            for at in range(max(0, watermark - 30), watermark):
+                found = {each: holder(history.snapshot(), each, at) for each in (A, "10.0.0.2")}
+                for each, version in found.items():
+                    answers.setdefault((each, at), None if version is None else version.endpoint.name)
+        for message in made:
+            history.apply(message)
+        messages += made
+    for address in (A, "10.0.0.2"):
+        told = {at: name for (each, at), name in answers.items() if each == address}
+        assert names(messages, address, told) == list(told.values())
+
+
+def test_a_publisher_whose_predecessors_clock_was_ahead_begins_by_its_own() -> None:
+    hour = 3600 * NS_PER_S
+    versions = Versions()
+    for message in (*put(versions, "a", A, None, 9 * hour), Heartbeat(9 * hour, "other", 4)):
+        versions.load(message)
+    messages, _, said = asyncio.run(run([([], hour), ([], hour + NS_PER_S), ([], 0)], versions))
+    assert said == ["the publisher before had a clock 28800.0 s ahead of ours: what begins later than now begins now"]
+    assert names(messages, A, (hour - 1, hour)) == [None, "a"]
+
+
 @settings(deadline=None)
 @given(CHANGES, st.integers(1, 200), CHANGES)
 def test_after_a_clock_was_put_back_who_is_there_is_found_at_every_moment_from_then_on(before, back, after) -> None:

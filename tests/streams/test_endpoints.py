@@ -67,6 +67,17 @@ def test_nodes_and_workers_that_close_one_window_write_one_record() -> None:
     assert counted(other) == [first]
 
 
+def test_a_window_that_only_a_slower_node_has_is_counted_too_and_the_newest_stays_the_one_shown() -> None:
+    run = Run(history=inventory(heir(20, 50))).feed(*traffic("node-a", window=2))
+    run.feed(*traffic("node-b", offset=2, window=1))
+    assert [(each["start_time"] - START_S, each["endpoints"]) for each in counted(run)] == [(15, 3), (30, 3)]
+    run.feed(*traffic("node-a", offset=4, window=3), *traffic("node-c", offset=6))
+    assert [(each["start_time"] - START_S, each["endpoints"]) for each in counted(run)] == [
+        (0, 2), (15, 3), (30, 3), (45, 2),
+    ]  # fmt: skip
+    assert run.stage._endpoints.latest == {("default", "shop/default.backend", "ingress"): 2}
+
+
 def test_endpoints_count_as_of_the_windows_end() -> None:
     history = inventory(heir(5, 40), heir(50))
     run = Run(history=history).feed(

@@ -95,12 +95,16 @@ class Rig:
         start_s = int(time.time()) // 15 * 15 - 3600
         self.workload = Workload(self.size, start_ns=start_s * NS_PER_S)
 
-    async def set_up(self) -> None:
-        """Topics and inventory."""
+    async def connect(self) -> None:
+        """Topics, and a producer to them."""
         named = [each.with_prefix(self.prefix) for each in topics.ALL]
         await ensure_topics(self.bootstrap, named, self.partitions)
         self.producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_request_size=2_000_000)
         await self.producer.start()
+
+    async def set_up(self) -> None:
+        """Topics and the workload's inventory."""
+        await self.connect()
         inventory = self.prefix + topics.INVENTORY.name
         heartbeat = Heartbeat(self.workload.start_ns + self.inventory_s * NS_PER_S, "rig", 1)
         for message in (*self.workload.messages, heartbeat):
@@ -184,8 +188,8 @@ class Rig:
         """Values of all series of each metric of a worker."""
         return await asyncio.to_thread(_scrape, port)
 
-    async def settled(self, timeout_s: float) -> bool:
-        """Wait until the group has acknowledged everything."""
+    async def settled(self, timeout_s: float, group: str | None = None) -> bool:
+        """Wait until the group, the workers' own unless another is named, has acknowledged everything."""
         tps = [TopicPartition(self.prefix + topics.FLOWS_RAW.name, each) for each in range(self.partitions)]
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None)
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
@@ -197,7 +201,7 @@ class Rig:
             while time.monotonic() < limit:
                 found = {}
                 with contextlib.suppress(KafkaError):  # A broker that has just come back has no coordinator yet.
-                    found = await admin.list_consumer_group_offsets(f"{self.prefix}stream")
+                    found = await admin.list_consumer_group_offsets(group or f"{self.prefix}stream")
                 if all(tp in found and found[tp].offset >= end[tp] for tp in tps):
                     return True
                 await asyncio.sleep(0.2)
