@@ -103,6 +103,11 @@ offsets.topic.num.partitions=4
         """Stop the broker."""
         self._end(signal.SIGTERM)
 
+    @property
+    def pid(self) -> int:
+        """Process id; 0 when it doesn't run."""
+        return 0 if self.process is None else self.process.pid
+
     def cpu_seconds(self) -> float:
         """Processor time that the broker has taken."""
         if self.process is None:
@@ -155,11 +160,17 @@ def make(data: Path, *, group_delay_ms: int = 0) -> Kafka:
     return broker
 
 
+def missing() -> str:
+    """What isn't there that a broker needs, and how it is had; ``""`` when all is."""
+    there = (folder() / "complete").exists() and shutil.which("java") is not None
+    return "" if there else "Kafka is absent: `make services` fetches it"
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A real Kafka that lives as long as the test session."""
-    if not (folder() / "complete").exists() or shutil.which("java") is None:
-        absent("Kafka is absent: `make services` fetches it")
+    if reason := missing():
+        absent(reason)
     broker = make(tmp_path_factory.mktemp("kafka"))
     broker.start()
     yield broker

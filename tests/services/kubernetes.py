@@ -20,6 +20,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +28,7 @@ import pytest
 from tests.conftest import absent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 VERSION = "1.34.2"
 MODULE = f"k8s.io/kubernetes@v{VERSION}"
@@ -103,12 +104,16 @@ class Cluster:
         port: where the API server listens.
         etcd_port: where etcd listens.
         tokens: user by token; written to the server's token file at its next start.
+        flags: more flags of the API server, of its next start.
+        environment: more variables of both processes.
     """
 
     folder: Path
     port: int
     etcd_port: int
     tokens: dict[str, str] = field(default_factory=lambda: {ADMIN_TOKEN: 'admin,1,"system:masters"'})
+    flags: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     _etcd: subprocess.Popen[bytes] | None = None
     _server: subprocess.Popen[bytes] | None = None
 
@@ -135,7 +140,7 @@ class Cluster:
             f"--service-account-signing-key-file={key}", "--service-account-issuer=https://tierflow.test",
             f"--token-auth-file={tokens}", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
-            "--etcd-compaction-interval=0", "--shutdown-delay-duration=0s",
+            "--etcd-compaction-interval=0", "--shutdown-delay-duration=0s", *self.flags,
         )  # fmt: skip
         give_up = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -148,6 +153,12 @@ class Cluster:
                 time.sleep(0.1)
             else:
                 return
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Process ids by name."""
+        named = {"kube-apiserver": self._server, "etcd": self._etcd}
+        return {name: process.pid for name, process in named.items() if process is not None}
 
     def kill_server(self) -> None:
         """End the API server at once, as a crash would."""
@@ -231,7 +242,10 @@ class Cluster:
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder)
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder,
+                env=os.environ | self.environment,
+            )  # fmt: skip
 
 
 PLURALS = {"NetworkPolicy": "networkpolicies", "GlobalNetworkPolicy": "globalnetworkpolicies"}
@@ -256,24 +270,31 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(folder_: Path) -> Cluster:
+def missing() -> str:
+    """What isn't there that a cluster needs, and how it is had; ``""`` when all is."""
     if not binary().exists():
-        absent("kube-apiserver isn't built: `make services` builds it")
-    if shutil.which("etcd") is None:
-        absent("etcd is absent: install etcd-server")
-    cluster = Cluster(folder_, _free_port(), _free_port())
+        return "kube-apiserver isn't built: `make services` builds it"
+    return "" if shutil.which("etcd") else "etcd is absent: install etcd-server"
+
+
+@contextlib.contextmanager
+def running(
+    data: Path, flags: tuple[str, ...] = (), environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Cluster]:
+    """A cluster on loopback whose data are in a folder."""
+    started = Cluster(data, _free_port(), _free_port(), flags=flags, environment=environment)
     try:
-        cluster.start_etcd()
-        cluster.start_server()
-    except BaseException:
-        cluster.stop()
-        raise
-    return cluster
+        started.start_etcd()
+        started.start_server()
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of a test's own, since it may be killed and compacted."""
-    running = _start(tmp_path_factory.mktemp("cluster"))
-    yield running
-    running.stop()
+    if reason := missing():
+        absent(reason)
+    with running(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
