@@ -214,6 +214,16 @@ def test_settings_reach_the_stage_whatever_their_type(helm: str) -> None:
     assert (given["TIERFLOW_MAX_BYTES"], given["TIERFLOW_RETENTION_HOURS"]) == ("17179869184", "0.5")
 
 
+def test_names_and_private_ranges_reach_the_inventory(helm: str) -> None:
+    settings = ("inventory.aggregatedNames=owner", "inventory.privateRanges={wider,203.0.113.0/24,2001:db8::/32}")
+    (container,) = dict(pods(rendered(helm, "production", *settings)))["inventory"]["containers"]
+    wanted = ["wider", "203.0.113.0/24", "2001:db8::/32"]
+    assert [each for each in container["args"] if "aggregated" in each] == ["--aggregated-names=owner"]
+    assert [each for each in container["args"] if "private" in each] == [f"--private-range={each}" for each in wanted]
+    (container,) = dict(pods(rendered(helm, "production")))["inventory"]["containers"]
+    assert {"--aggregated-names=calico", "--private-range=upstream"} <= set(container["args"])
+
+
 def test_a_prefix_of_topics_reaches_every_stage(helm: str) -> None:
     for component, spec in pods(rendered(helm, "production", "kafka.topics.prefix=east.")):
         for container in spec["containers"]:
@@ -234,6 +244,11 @@ def test_a_prefix_of_topics_reaches_every_stage(helm: str) -> None:
         ("trial", "collector.privileged=true", "additional properties 'privileged' not allowed"),
         ("trial", "collector.capabilities={SYS_ADMIN}", "/collector/capabilities/0"),
         ("trial", "collector.intervalSeconds=0.01", "/collector/intervalSeconds"),
+        ("trial", "inventory.aggregatedNames=workload", "'calico', 'owner'"),
+        ("trial", "inventory.privateRanges={wide}", "/inventory/privateRanges/0"),
+        ("trial", "inventory.privateRanges={upstream,10.0.0.0}", "/inventory/privateRanges/1"),
+        ("trial", "inventory.privateRanges={}", "/inventory/privateRanges"),
+        ("trial", "inventory.privateRanges=upstream", "/inventory/privateRanges"),
         ("trial", "console.port=70000", "/console/port"),
         ("trial", "console.allowedHosts={http://flows}", "/console/allowedHosts/0"),
         ("trial", "collector.maxConversations=10", "/collector/maxConversations"),

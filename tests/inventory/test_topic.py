@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,18 +22,29 @@ from tests.inventory.test_manifests import pod
 from tests.services.kubernetes import ADMIN_TOKEN, Cluster
 from tests.services.kubernetes import cluster as cluster
 from tierflow.cli.inventory_show import answer
+from tierflow.inventory.address_ranges import WIDER_PRIVATE
 from tierflow.inventory.history import History
 from tierflow.inventory.publish import take_over
 from tierflow.inventory.topic import PUBLISHED, REJECTED, Publisher, Reader
 from tierflow.inventory.versions import Versions
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import RejectedRecord
-from tierflow.schemas.inventory import ENDPOINT, Heartbeat, ObjectVersion, Tombstone, decode_message, encode_message
+from tierflow.schemas.inventory import (
+    ENDPOINT,
+    SETTINGS,
+    Heartbeat,
+    Message,
+    ObjectVersion,
+    Tombstone,
+    decode_message,
+    encode_message,
+)
 from tierflow.schemas.metrics import Metrics
 from tierflow.schemas.record import address_halves
 from tierflow.schemas.topics import INVENTORY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 VERSION = ObjectVersion(ENDPOINT, "Pod/shop/web", 5, None, {"addresses": ["10.0.0.1"]})
@@ -84,9 +96,11 @@ def tierflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "tierflow.cli.main", *arguments]
 
 
-def start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def start(log: Path, *arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        return subprocess.Popen(tierflow("inventory", *arguments), stderr=output, start_new_session=True)
+        return subprocess.Popen(
+            tierflow("inventory", *arguments), stderr=output, start_new_session=True, env=os.environ | variables
+        )
 
 
 def wait_for(log: Path, text: str) -> None:
@@ -119,6 +133,45 @@ def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(bro
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
+
+
+VARIABLES = {"TIERFLOW_AGGREGATED_NAMES": "owner", "TIERFLOW_PRIVATE_RANGE": "wider 203.0.113.0/24"}
+FILE = """private_range = ["wider", "203.0.113.0/24"]
+[inventory]
+aggregated_names = "owner"
+"""
+
+
+@pytest.mark.parametrize("by", ["variables", "file"])
+async def test_names_and_private_ranges_are_settings_like_all_others(broker: str, tmp_path: Path, by: str) -> None:
+    folder, config, log = tmp_path / "manifests", tmp_path / "tierflow.toml", tmp_path / "log"
+    folder.mkdir()
+    owner = {"controller": True, "kind": "StatefulSet", "name": "db", "apiVersion": "apps/v1", "uid": "1"}
+    (folder / "db.yaml").write_text(yaml.safe_dump(pod("db-0", metadata={"ownerReferences": [owner]})))
+    config.write_text(FILE)
+    topic = INVENTORY.with_prefix(f"t{uuid.uuid4().hex}.")
+    arguments = [
+        "--manifests",
+        str(folder),
+        "--kafka",
+        broker,
+        "--topic-prefix",
+        topic.name.removesuffix(INVENTORY.name),
+    ]
+    process = start(log, *arguments, variables=VARIABLES if by == "variables" else {"TIERFLOW_CONFIG": str(config)})
+    reader = Reader(broker, Metrics(), topic)
+    read: list[Message] = []
+    try:
+        await asyncio.to_thread(wait_for, log, "ready")
+        await reader.start()
+        await reader.catch_up(read.append)
+    finally:
+        await reader.stop()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 30) == 0
+    said = {each.kind: each.object for each in read if isinstance(each, ObjectVersion)}
+    assert said[ENDPOINT]["name_aggr"] == "db-*"
+    assert said[SETTINGS]["private_prefixes"] == [*WIDER_PRIVATE, "203.0.113.0/24"]
 
 
 @pytest.mark.parametrize(

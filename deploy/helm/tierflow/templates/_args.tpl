@@ -21,6 +21,10 @@
 - --kafka={{ include "tierflow.kafka" . }}
 - --kubernetes
 - --lease={{ .Release.Namespace }}/{{ include "tierflow.name" . }}-inventory
+- --aggregated-names={{ .Values.inventory.aggregatedNames }}
+{{- range .Values.inventory.privateRanges }}
+- {{ printf "--private-range=%s" . | quote }}
+{{- end }}
 - --metrics-host=0.0.0.0
 - --metrics-port={{ .Values.metrics.port }}
 {{- end }}
