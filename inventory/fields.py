@@ -28,8 +28,9 @@ class MalformedObject(ValueError):
         accepted: what may stand there.
     """
 
-    def __init__(self, field: str, found: object, accepted: str) -> None:
-        super().__init__(f"{field} is {found!r}; accepted: {accepted}")
+    def __init__(self, field: str, found: object, accepted: str, *, shown: str = "") -> None:
+        """``shown`` stands in the text for what was found, where that isn't its ``repr``."""
+        super().__init__(f"{field} is {shown or repr(found)}; accepted: {accepted}")
         self.field, self.found, self.accepted = field, found, accepted
 
 

@@ -14,11 +14,11 @@ import yaml
 from tierflow.inventory.fields import MalformedObject
 from tierflow.inventory.kinds import kind_of
 from tierflow.inventory.names import Naming, calico_name
-from tierflow.inventory.objects import Reduced, reduce
+from tierflow.inventory.objects import Reduced, consequence, reduce
 from tierflow.inventory.versions import Versions
 from tierflow.policy.document import Problem
 from tierflow.policy.resources import parse_documents
-from tierflow.schemas.inventory import OBJECT_KINDS
+from tierflow.schemas.inventory import OBJECT_KINDS, POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,6 +42,7 @@ class _File:
     stamp: Stamp
     reduced: tuple[Reduced, ...]
     problems: tuple[str, ...]
+    policies_left_out: int = 0
 
 
 def documents_of(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -122,6 +123,11 @@ class ManifestSource:
         """What has been published."""
         return self._versions
 
+    @property
+    def policies_left_out(self) -> int:
+        """Policies in the files that can't be used."""
+        return sum(each.policies_left_out for each in self._files.values())
+
     def poll(self, now_ns: int, *, since_ns: int | None = None) -> list[ObjectVersion]:
         """Versions that began or ended since the call before; empty when no file changed.
 
@@ -170,14 +176,15 @@ class ManifestSource:
 
 
 def _read(path: Path, stamp: Stamp, before: _File | None, naming: Naming) -> _File:
-    problems, reduced = [], []
+    problems, reduced, left_out = [], [], 0
     try:
         documents = list(documents_of(path))
     except OSError as error:
         return _File(stamp, (), (f"{path}: {error.strerror or error}",))
     except MalformedObject as error:
         # A file that is being written is broken for a moment: what it said before still holds.
-        return _File(stamp, before.reduced if before else (), (f"{path}: {error}",))
+        kept, left_out = (before.reduced, before.policies_left_out) if before else ((), 0)
+        return _File(stamp, kept, (f"{path}: {error}",), left_out)
     for file, index, manifest in documents:
         kind = kind_of(manifest.get("apiVersion"), manifest.get("kind"))
         if kind is None:
@@ -189,8 +196,9 @@ def _read(path: Path, stamp: Stamp, before: _File | None, naming: Naming) -> _Fi
         except MalformedObject as error:
             metadata = manifest.get("metadata")
             name = metadata.get("name") if isinstance(metadata, dict) else None
-            problems.append(f"{file}: document {index}: {kind.name} {name or '(no name)'}: {error}")
-    return _File(stamp, tuple(reduced), tuple(problems))
+            problems.append(f"{file}: document {index}: {kind.name} {name or '(no name)'}: {error}{consequence(kind)}")
+            left_out += kind.becomes[0] == POLICY
+    return _File(stamp, tuple(reduced), tuple(problems), left_out)
 
 
 def _check_encodable(found: Reduced) -> None:

@@ -22,6 +22,7 @@ from tierflow.inventory.fields import (
 from tierflow.inventory.names import Naming, calico_name
 from tierflow.policy.resources import parse_documents
 from tierflow.schemas import inventory as topic
+from tierflow.schemas import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,19 @@ def object_key(kind: Kind, namespace: str, name: str) -> str:
     """The identity of an object: two groups may have kinds of the same name."""
     group = kind.group_versions[0].rpartition("/")[0]
     return f"{group}/{kind.name}/{namespace}/{name}" if group else f"{kind.name}/{namespace}/{name}"
+
+
+POLICIES_LEFT_OUT: Final = metrics.gauge(
+    "tierflow_inventory_policies_left_out", "policies",
+    "Policies that exist and can't be used: verdicts are as if they didn't, and uncertain where they would apply.",
+)  # fmt: skip
+
+
+def consequence(kind: Kind) -> str:
+    """What follows from leaving an object of a kind out, to stand behind the reason; ``""`` where that is plain."""
+    if kind.becomes[0] != topic.POLICY:
+        return ""
+    return "; verdicts are as if it didn't exist, and uncertain where it would apply"
 
 
 def reduce(kind: Kind, manifest: dict[str, Any], naming: Naming = calico_name) -> Reduced:
@@ -263,11 +277,16 @@ def _plain(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> di
 
 
 def _check_policy(manifest: dict[str, Any]) -> None:
+    """Refuse a policy as a whole for anything that is wrong in it.
+
+    So does Calico's Felix (its validation filter treats what doesn't pass as missing), and leaving out one rule would
+    shift what the rules behind it decide.
+    """
     _, problems = parse_documents([("", 0, manifest)])
     for problem in problems:
         # Whether the tier exists is not for one object alone to say.
         if problem.field != "spec.tier":
-            raise MalformedObject(problem.field, problem.value, problem.accepted)
+            raise MalformedObject(problem.field, problem.value, problem.accepted, shown=problem.value)
 
 
 def _check_nets(spec: dict[str, Any]) -> None:

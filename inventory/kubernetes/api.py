@@ -7,6 +7,7 @@ which is how a rotated token is picked up.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ import orjson
 import urllib3
 import yaml
 from kubernetes import client, config
+from urllib3.connection import HTTPConnection
 
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import ConfigurationError, TierflowError, TransientError
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
+# A watch may be silent for long: the kernel asks every few seconds whether the other side is still there, so that one
+# whose connection was forgotten on the way is noticed within 25 s.
+_KEEP_ALIVE: Final = [
+    *HTTPConnection.default_socket_options,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+_NOBODY: Final = '"system:anonymous"'
+"""Whom the API server's refusals name when a request had no credentials."""
 CLOCKS_AGREE_NS: Final = 2 * NS_PER_S
 """A difference of clocks below it is taken for none: the server tells its time in whole seconds."""
 
@@ -48,6 +61,10 @@ class Refused(TransientError):
     """Any other status: the same request may be refused for ever."""
 
 
+class Unauthorized(TransientError):
+    """The credentials have expired, been withdrawn, or weren't there; the next request loads them afresh."""
+
+
 class Forbidden(TierflowError):
     """403: the role lacks a right; the text names verb and resource."""
 
@@ -61,6 +78,7 @@ def connect(kubeconfig: Path | None) -> client.ApiClient:
     configuration = client.Configuration()
     # One connection for each watch, and some for requests; more than that would be thrown away after use.
     configuration.connection_pool_maxsize = 64
+    configuration.socket_options = _KEEP_ALIVE
     try:
         if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client ships partial types
@@ -85,6 +103,15 @@ class Api:
         self._loading = threading.Lock()
         self.ahead_ns = 0
         """How far the server's clock is ahead of ours; 0 when no more than it can be told (some 2 s)."""
+
+    def load(self) -> None:
+        """Load the credentials for the first time.
+
+        Raises:
+            ConfigurationError: there are none that can be used.
+        """
+        with self._loading:
+            self._client = self._load()
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The object or list at a path."""
@@ -135,7 +162,7 @@ class Api:
         used = self._current()
         try:
             response = self._send(used, method, path, query, body, read_timeout_s)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, config.ConfigException) as error:
             raise TransientError(f"{method} {path}: {error}") from error
         if response.status < 400:
             return response
@@ -146,9 +173,10 @@ class Api:
         finally:
             response.release_conn()
         message = _message(said) or f"status {response.status}"
-        if response.status == 401:
+        # Who reads a token file that is just being rewritten finds no token in it, and is nobody to the server.
+        if response.status == 401 or (response.status == 403 and _NOBODY in message):
             self._reload(used)
-            raise TransientError(f"{method} {path}: credentials refused (401): {message}")
+            raise Unauthorized(f"{method} {path}: credentials refused ({response.status}): {message}")
         by_status = {403: Forbidden, 404: NotServed, 409: Conflict, 410: Gone, 429: TransientError, 503: TransientError}
         raise by_status.get(response.status, Refused)(f"{method} {path}: {message}")
 
@@ -179,7 +207,11 @@ class Api:
     def _current(self) -> client.ApiClient:
         with self._loading:
             if self._client is None:
-                self._client = self._load()
+                try:
+                    self._client = self._load()
+                except ConfigurationError as error:
+                    # They were good once: a file that is being rewritten is read again.
+                    raise TransientError(str(error)) from error
             return self._client
 
     def _reload(self, refused: client.ApiClient) -> None:

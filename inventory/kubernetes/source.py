@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from tierflow.inventory.kinds import KINDS, Kind
 from tierflow.inventory.kubernetes.api import Forbidden, NotServed
-from tierflow.inventory.kubernetes.watch import Changed, KindWatch, Listed, Said
+from tierflow.inventory.kubernetes.watch import Changed, KindWatch, Listed, Said, count_refused
 from tierflow.inventory.names import Naming, calico_name
-from tierflow.inventory.objects import object_key
+from tierflow.inventory.objects import POLICIES_LEFT_OUT, object_key
 from tierflow.schemas import metrics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import TransientError
+from tierflow.schemas.inventory import POLICY
 
 if TYPE_CHECKING:
     from tierflow.inventory.kubernetes.api import Api
@@ -86,6 +87,7 @@ class KubernetesSource:
 
     def drain(self, timeout_s: float) -> list[ObjectVersion]:
         """Versions that began or ended, in order; waits up to ``timeout_s`` for the first."""
+        self._metrics.set(POLICIES_LEFT_OUT, self._left_out)
         # Taken before the events: what is in the queue by now is drained below.
         reached = self._reached_ns if self.synced and all(each.open for each in self._watched()) else None
         messages: list[ObjectVersion] = []
@@ -103,6 +105,11 @@ class KubernetesSource:
     def clock_went_back(self) -> None:
         """Our own clock was ahead: the watermark is as far back as the clock."""
         self._watermark_ns = 0
+
+    @property
+    def _left_out(self) -> int:
+        watches = [each for each in self._watched() if each.kind.becomes[0] == POLICY]
+        return sum(len(each.left_out) for each in watches)
 
     def _watched(self) -> list[KindWatch]:
         return [watch for watch in list(self._watches.values()) if not watch.ended]
@@ -166,6 +173,7 @@ class KubernetesSource:
             try:
                 served = self._served()
             except (TransientError, Forbidden) as error:
+                count_refused(self._metrics, error)
                 if str(error) != said:
                     said = str(error)
                     self._events.put(Said(f"kubernetes: {error}"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from tierflow.inventory.fields import MalformedObject
-from tierflow.inventory.kubernetes.api import Forbidden, Gone, NotServed, Refused, lines
-from tierflow.inventory.objects import Reduced, object_key, reduce
+from tierflow.inventory.kubernetes.api import Forbidden, Gone, NotServed, Refused, Unauthorized, lines
+from tierflow.inventory.objects import Reduced, consequence, object_key, reduce
 from tierflow.schemas import metrics
 from tierflow.schemas.errors import TransientError
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from tierflow.schemas.clock import Clock
 
 PAGE: Final = 500
-WATCH_S: Final = 240
+WATCH_S: Final = 100
 """Seconds after which the server ends a watch, and it is begun anew where it stopped."""
 SILENCE_S: Final = 120.0
-"""A watch on which nothing came for so long is broken: bookmarks come once a minute."""
+"""A watch on which nothing came for so long, not even its end, is broken."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 
 LISTS: Final = metrics.counter(
@@ -38,6 +38,10 @@ LISTS: Final = metrics.counter(
 BREAKS: Final = metrics.counter(
     "tierflow_inventory_watch_breaks_total", "breaks", "Watches that ended other than at their time.", "reason"
 )
+REFUSED: Final = metrics.counter(
+    "tierflow_inventory_refused_requests_total", "requests",
+    "Requests that the API server refused, for want of valid credentials or of rights.", "want",
+)  # fmt: skip
 MALFORMED: Final = metrics.counter(
     "tierflow_inventory_malformed_objects_total", "objects", "Objects that can't be used, by kind.", "kind"
 )
@@ -101,6 +105,8 @@ class KindWatch:
         self._thread = threading.Thread(target=self._run, name=f"watch {kind.plural}", daemon=True)
         self._response: urllib3.BaseHTTPResponse | None = None
         self._said = ""
+        self.left_out: set[str] = set()
+        """Keys of the objects that exist and can't be used."""
         self.open = False
         """Whether the watch is open at this moment, so that nothing can have been missed."""
         self.ended = False
@@ -153,6 +159,7 @@ class KindWatch:
                 # Out of reach, or a right or credential is missing: what we know holds, and we go on from there.
                 if isinstance(error, Forbidden):
                     self._say(str(error))
+                count_refused(self._metrics, error)
                 self._wait(delay)
                 delay = min(LONGEST_DELAY_S, delay * 2)
             finally:
@@ -169,6 +176,7 @@ class KindWatch:
     def _list(self) -> str:
         query = {"limit": str(PAGE)}
         found: list[Reduced] = []
+        self.left_out.clear()
         while True:
             at = self._clock.now_ns()
             page = self._api.get(self._path, query)
@@ -210,21 +218,35 @@ class KindWatch:
             reduced = self._reduced(found)
             metadata = found.get("metadata") or {}
             if reduced is None or event.get("type") == "DELETED":
-                key = object_key(self.kind, metadata.get("namespace") or "", metadata.get("name") or "")
+                key = self._key(metadata)
+                if event.get("type") == "DELETED":
+                    self.left_out.discard(key)
                 reduced = Reduced(self.kind.becomes[0], key, None, None)
             self._take(Changed(reduced, at, event["type"]))
         return str((found.get("metadata") or {}).get("resourceVersion", ""))
 
+    def _key(self, metadata: dict[str, Any]) -> str:
+        return object_key(self.kind, metadata.get("namespace") or "", metadata.get("name") or "")
+
     def _reduced(self, manifest: dict[str, Any]) -> Reduced | None:
         try:
-            return reduce(self.kind, manifest, self._naming)
+            reduced = reduce(self.kind, manifest, self._naming)
         except MalformedObject as error:
             metadata = manifest.get("metadata")
             metadata = metadata if isinstance(metadata, dict) else {}
+            self.left_out.add(self._key(metadata))
             name = "/".join(str(metadata[part]) for part in ("namespace", "name") if metadata.get(part))
             self._metrics.add(MALFORMED, kind=self.kind.name)
-            self._take(Said(f"{self.kind.name} {name or '(no name)'}: {error}"))
+            self._take(Said(f"{self.kind.name} {name or '(no name)'}: {error}{consequence(self.kind)}"))
             return None
+        self.left_out.discard(reduced.key)
+        return reduced
+
+
+def count_refused(live: metrics.Metrics, error: Exception) -> None:
+    """Count a request that was refused for want of credentials or rights; others are not counted."""
+    if isinstance(error, Unauthorized | Forbidden):
+        live.add(REFUSED, want="credentials" if isinstance(error, Unauthorized) else "rights")
 
 
 class _Interrupted(Exception):

@@ -102,6 +102,7 @@ QUIET = {
     'tierflow_stream_rejected_batches_total{reason="bad_magic"}': "7x40",
     'tierflow_sink_documents_total{topic="flows.logs.v1", result="rejected"}': "7x40",
     "tierflow_stream_joined_early_batches_total": "7x40",
+    "tierflow_inventory_policies_left_out": "0x40",
 }
 """A day like any other, a value a minute."""
 WRONG = {
@@ -114,6 +115,7 @@ WRONG = {
     "TierflowRecordsLate": {"tierflow_stream_late_records_total": "0+2x40"},
     "TierflowRejected": {'tierflow_stream_rejected_batches_total{reason="bad_magic"}': "0+1x40"},
     "TierflowDocumentsRejected": {'tierflow_sink_documents_total{topic="flows.logs.v1", result="rejected"}': "0+1x40"},
+    "TierflowPolicyLeftOut": {"tierflow_inventory_policies_left_out": "2x40"},
     "TierflowInventoryBehind": {"tierflow_stream_joined_early_batches_total": "0+1x40"},
 }
 """What has to go otherwise for each alert."""

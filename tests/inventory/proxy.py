@@ -30,15 +30,20 @@ class Proxy:
         self._thread.join(timeout=10)
         self.cut()
 
-    def cut(self) -> int:
-        """End every connection at once, in the middle of whatever it carries; how many there were."""
+    @property
+    def connections(self) -> int:
+        """How many were opened since the last cut."""
+        with self._lock:
+            return len(self._open) // 2
+
+    def cut(self) -> None:
+        """End every connection at once, in the middle of whatever it carries."""
         with self._lock:
             ended, self._open = self._open, []
         for each in ended:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        return len(ended) // 2
 
     def _accept(self) -> None:
         while True:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from tests.inventory.follower import Follower
 from tests.inventory.proxy import Proxy
-from tests.inventory.test_kubernetes import ALL, SIX, A, B, C, Truth
-from tests.services.kubernetes import ADMIN_TOKEN, Cluster
+from tests.inventory.test_kubernetes import ALL, SIX, A, B, C, Truth, definition
+from tests.services.kubernetes import ADMIN_TOKEN, Cluster, collection
 from tests.services.kubernetes import cluster as cluster
 from tierflow.inventory.kubernetes import watch
 from tierflow.inventory.kubernetes.api import Api
 from tierflow.inventory.kubernetes.source import CLOCK_AHEAD
-from tierflow.inventory.kubernetes.watch import BREAKS, LISTS
+from tierflow.inventory.kubernetes.watch import BREAKS, LISTS, REFUSED
+from tierflow.inventory.objects import POLICIES_LEFT_OUT
 from tierflow.schemas.clock import NS_PER_S, SystemClock
 
 pytestmark = [pytest.mark.service("kubernetes"), pytest.mark.timeout(600)]
@@ -79,7 +81,8 @@ def test_a_connection_cut_in_the_middle_of_a_watch_loses_and_repeats_nothing(clu
             follower.until(lambda: follower.source.watermark_ns, "synced")
             lists = follower.metrics.value(LISTS, reason="start")
             for turn in range(4):
-                assert proxy.cut() >= 5, "the watches have no connections of their own"
+                follower.until(lambda: proxy.connections >= 5, "the watches have connections of their own")
+                proxy.cut()
                 truth.run(f"web-{turn}", [A], {"turn": str(turn)})
                 truth.seen(ALL)
                 proxy.cut()
@@ -94,6 +97,84 @@ def test_a_connection_cut_in_the_middle_of_a_watch_loses_and_repeats_nothing(clu
             truth.check(ALL)
         opened = [each for each in follower.messages if getattr(each, "valid_to_ns", 0) is None]
         assert len(opened) == len({(each.kind, each.key, each.valid_from_ns) for each in opened})
+
+
+def test_an_expired_token_is_told_counted_and_replaced_from_its_file_and_nothing_is_missed(cluster: Cluster) -> None:
+    cluster.create(SHOP)
+    account = cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader"}})
+    cluster.create(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "reader"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": "default"}],
+        }
+    )  # fmt: skip
+
+    def token(lasts_s: float) -> str:
+        return cluster.service_account_token("reader", account["metadata"]["uid"], time.time() + lasts_s)
+
+    # The server takes it for a minute longer than it says: for five seconds from now.
+    kubeconfig = cluster.kubeconfig("reader", token(-55))
+    with Proxy(cluster.port) as proxy:
+        kubeconfig.write_text(kubeconfig.read_text().replace(str(cluster.port), str(proxy.port)))
+        with Follower(kubeconfig) as follower:
+            truth = Truth(cluster, follower)
+            follower.until(lambda: follower.source.watermark_ns, "synced")
+            lists = follower.metrics.value(LISTS, reason="start")
+            truth.run("web-1", [A], {"app": "web"})
+            truth.seen(ALL)
+            follower.until(lambda: follower.metrics.value(REFUSED, want="credentials"), "the token has expired")
+            follower.until(lambda: any("credentials refused (401)" in text for text in follower.said), "it is said")
+            # A watch outlives its token; one that is broken can't be opened with it again.
+            proxy.cut()
+            follower.until(
+                lambda: follower.metrics.value(REFUSED, want="credentials") > 10, "watches are refused as well"
+            )
+            stood_at = follower.source.watermark_ns
+            truth.delete("web-1")
+            truth.run("api-1", [A], {"app": "api"})
+            for _ in range(10):
+                follower.step()
+            assert follower.source.watermark_ns == stood_at, "the watermark moved without a watch"
+            assert holder_name(follower, A) == "web-1"
+            # While it is being rewritten the file is empty for a moment: that is read, too.
+            (cluster.folder / "reader.token").write_text("")
+            follower.until(lambda: any('"system:anonymous"' in text for text in follower.said), "we are nobody")
+            (cluster.folder / "reader.token").write_text(token(3600))
+            truth.seen(ALL)
+            truth.check(ALL)
+            assert follower.metrics.value(LISTS, reason="start") == lists, "the watches went on where they stopped"
+
+
+def test_a_policy_that_cant_be_used_is_shown_for_as_long_as_it_is_there(cluster: Cluster) -> None:
+    cluster.create(
+        definition("crd.projectcalico.org", "v1", "GlobalNetworkPolicy", "globalnetworkpolicies", namespaced=False)
+    )
+    policy = {
+        "apiVersion": "crd.projectcalico.org/v1", "kind": "GlobalNetworkPolicy", "metadata": {"name": "odd"},
+        "spec": {"types": ["Ingress"], "ingress": [{"action": "Forbid"}]},
+    }  # fmt: skip
+    path = f"{collection(policy)}/odd"
+    with Follower(cluster.kubeconfig("admin", ADMIN_TOKEN)) as follower:
+
+        def left_out() -> float:
+            return follower.metrics.value(POLICIES_LEFT_OUT)
+
+        follower.until(lambda: cluster.served(collection(policy)), "the kind is served")
+        cluster.create(policy)
+        follower.until(lambda: left_out() == 1, "it is counted")
+        assert any("odd" in text and "verdicts are as if it didn't exist" in text for text in follower.said)
+        cluster.call("PATCH", path, {"spec": {"ingress": [{"action": "Deny"}]}})
+        follower.until(lambda: left_out() == 0, "it is mended")
+        cluster.call("PATCH", path, {"spec": {"ingress": [{"action": "Forbid"}]}})
+        follower.until(lambda: left_out() == 1, "it is wrong again")
+        cluster.call("DELETE", path)
+        follower.until(lambda: left_out() == 0, "it is gone")
+
+
+def holder_name(follower: Follower, address: str) -> str | None:
+    held = follower.holder(address)
+    return None if held is None else held.endpoint.name
 
 
 class Skewed:

@@ -113,6 +113,32 @@ def test_a_malformed_object_is_refused_by_field(manifest: dict[str, Any], said: 
     assert said in str(refused.value)
 
 
+def test_a_policy_with_one_wrong_rule_is_left_out_as_a_whole_and_said_to_leave_verdicts_uncertain(
+    tmp_path: Path,
+) -> None:
+    rules = [{"action": "Allow", "source": {"selector": "app == 'a'"}}, {"action": "Forbid"}]
+    policy = {
+        "apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "odd"},
+        "spec": {"types": ["Ingress"], "ingress": rules},
+    }  # fmt: skip
+    write(tmp_path / "odd.yaml", policy)
+    folder = Folder(tmp_path)
+    folder.look(10)
+    (problem,) = folder.source.problems
+    assert problem == (
+        f"{tmp_path}/odd.yaml: document 0: GlobalNetworkPolicy odd: spec.ingress[1].action is 'Forbid'; accepted: "
+        "Allow, Deny, Pass, Log; verdicts are as if it didn't exist, and uncertain where it would apply"
+    )
+    assert folder.source.policies_left_out == 1
+    (tmp_path / "odd.yaml").write_text("[")
+    folder.look(20)
+    assert folder.source.policies_left_out == 1, "what a file said before it was broken still holds"
+    rules.pop()
+    write(tmp_path / "odd.yaml", policy)
+    assert [each.key for each in folder.look(30)] == ["projectcalico.org/GlobalNetworkPolicy//odd"]
+    assert folder.source.policies_left_out == 0
+
+
 def test_a_malformed_object_is_reported_by_file_and_name_and_the_rest_goes_on(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", pod("web", "10.0.0.300"), pod("api", "10.0.0.2"))
     (tmp_path / "b.yaml").write_text("kind: [unclosed")

@@ -135,6 +135,16 @@ def test_the_command_publishes_a_folder_and_show_answers_who_held_an_address(bro
         assert process.wait(timeout=30) == 0
 
 
+def test_a_kubeconfig_that_cant_be_used_ends_the_command_with_one_line(broker: str, tmp_path: Path) -> None:
+    none = tmp_path / "kubeconfig"
+    none.write_text("a: 1")
+    flags = ["--kafka", broker, "--kubernetes", "--kubeconfig", str(none)]
+    done = subprocess.run(tierflow("inventory", *flags), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert f"--kubeconfig {none}: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 VARIABLES = {"TIERFLOW_AGGREGATED_NAMES": "owner", "TIERFLOW_PRIVATE_RANGE": "wider 203.0.113.0/24"}
 FILE = """private_range = ["wider", "203.0.113.0/24"]
 [inventory]

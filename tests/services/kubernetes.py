@@ -34,6 +34,7 @@ VERSION = "1.34.2"
 MODULE = f"k8s.io/kubernetes@v{VERSION}"
 STAGING_VERSION = "v0" + VERSION[1:]
 ADMIN_TOKEN = "admin-token"
+ISSUER = "https://tierflow.test"
 START_TIMEOUT_S = 90
 
 
@@ -137,7 +138,7 @@ class Cluster:
             "kube-apiserver", str(binary()), f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
             "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}",
             f"--cert-dir={self.folder / 'certificates'}", f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}", "--service-account-issuer=https://tierflow.test",
+            f"--service-account-signing-key-file={key}", f"--service-account-issuer={ISSUER}",
             f"--token-auth-file={tokens}", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/16",
             "--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
             "--etcd-compaction-interval=0", "--shutdown-delay-duration=0s", *self.flags,
@@ -213,9 +214,36 @@ class Cluster:
         except json.JSONDecodeError:
             return text.decode()
 
+    def served(self, path: str) -> bool:
+        """Whether the server knows a path by now."""
+        try:
+            self.call("GET", path)
+        except OSError:
+            return False
+        return True
+
     def create(self, manifest: dict[str, Any]) -> Any:
         """Create an object of a built-in or installed kind."""
         return self.call("POST", collection(manifest), manifest)
+
+    def service_account_token(self, name: str, uid: str, expires_s: float) -> str:
+        """A token of a service account in ``default``, signed as the server does, that says to expire at ``expires_s``.
+
+        The server takes one for a minute longer than it says, for clocks that are apart, and for ten seconds more what
+        it has just taken. Asked for a token, it makes none that expires within ten minutes.
+        """
+        now = int(time.time())
+        account = {"namespace": "default", "serviceaccount": {"name": name, "uid": uid}}
+        claims = {
+            "iss": ISSUER, "aud": [ISSUER], "sub": f"system:serviceaccount:default:{name}", "iat": now - 3600,
+            "nbf": now - 3600, "exp": int(expires_s), "kubernetes.io": account,
+        }  # fmt: skip
+        signed = b".".join(_base64url(json.dumps(each).encode()) for each in ({"alg": "RS256", "typ": "JWT"}, claims))
+        signature = subprocess.run(
+            ["openssl", "dgst", "-sha256", "-sign", str(self.folder / "service-account.key")],
+            input=signed, check=True, capture_output=True,
+        ).stdout  # fmt: skip
+        return (signed + b"." + _base64url(signature)).decode()
 
     def kubeconfig(self, name: str, token: str) -> Path:
         """A kubeconfig whose token is in a file of its own, ``<name>.token``."""
@@ -250,7 +278,10 @@ class Cluster:
 
 PLURALS = {"NetworkPolicy": "networkpolicies", "GlobalNetworkPolicy": "globalnetworkpolicies"}
 CLUSTER_WIDE = frozenset(
-    {"Namespace", "Node", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "Tier", "GlobalNetworkSet"}
+    (
+        *("Namespace", "Node", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"),
+        *("Tier", "GlobalNetworkSet", "GlobalNetworkPolicy"),
+    )
 )
 
 
@@ -262,6 +293,10 @@ def collection(manifest: dict[str, Any]) -> str:
     if kind in CLUSTER_WIDE:
         return f"{root}/{plural}"
     return f"{root}/namespaces/{manifest['metadata'].get('namespace', 'default')}/{plural}"
+
+
+def _base64url(content: bytes) -> bytes:
+    return base64.urlsafe_b64encode(content).rstrip(b"=")
 
 
 def _free_port() -> int:

@@ -23,6 +23,7 @@ from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stag
 from tierflow.inventory.address_ranges import private_prefixes
 from tierflow.inventory.manifests import ManifestSource
 from tierflow.inventory.names import NAMINGS
+from tierflow.inventory.objects import POLICIES_LEFT_OUT
 from tierflow.inventory.publish import PublishSettings, publish, take_over
 from tierflow.inventory.topic import Publisher, Reader
 from tierflow.inventory.versions import Versions
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tierflow.inventory.names import Naming
     from tierflow.inventory.publish import Source
     from tierflow.schemas.inventory import ObjectVersion
+    from tierflow.schemas.metrics import Metrics
 
 log = logging.getLogger("tierflow.inventory")
 
@@ -123,14 +125,16 @@ def command(
 class _Manifests:
     """Folders as a source: what they held at the first look has always been so."""
 
-    def __init__(self, folders: tuple[Path, ...], versions: Versions, naming: Naming) -> None:
+    def __init__(self, folders: tuple[Path, ...], versions: Versions, naming: Naming, live: Metrics) -> None:
         self._source = ManifestSource(folders, versions, naming)
+        self._live = live
         self._said: tuple[str, ...] = ()
         self.watermark_ns = 0
 
     def look(self) -> list[ObjectVersion]:
         now = SystemClock().now_ns()
         found = self._source.poll(now, since_ns=None if self.watermark_ns else 0)
+        self._live.set(POLICIES_LEFT_OUT, self._source.policies_left_out)
         self.watermark_ns = now
         return found
 
@@ -184,7 +188,7 @@ class _Run:
     async def manifests(self, folders: tuple[Path, ...]) -> None:
         versions = Versions()
         epoch = await self._take_over(versions)
-        await self._publish(_Manifests(folders, versions, self._naming), versions, epoch + 1, LOOK_EVERY_S)
+        await self._publish(_Manifests(folders, versions, self._naming, self._live), versions, epoch + 1, LOOK_EVERY_S)
 
     async def kubernetes(self, kubeconfig: Path | None, lease: str | None) -> None:
         # The Kubernetes client takes longer to import than all else here, and folders don't need it.
@@ -193,9 +197,9 @@ class _Run:
         from tierflow.inventory.kubernetes.source import KubernetesSource
 
         stop, versions = self._stage.stop, Versions()
-        # Tried here once: later a file that can't be read is waited for, as a token that is just being rotated.
-        connect(kubeconfig)
         api = Api(partial(connect, kubeconfig), self._clock)
+        # Wrong at the start is wrong; later a file that can't be read is waited for, as a token that is being rotated.
+        api.load()
         held = None
         if lease is not None:
             namespace, _, name = lease.partition("/")
