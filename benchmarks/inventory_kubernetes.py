@@ -49,7 +49,13 @@ PODS: Final = f"/api/v1/namespaces/{NAMESPACE}/pods"
 NUMBER: Final = "change"
 """The label that carries the number of a pod's last change."""
 # Server, etcd and all that is measured share this machine: what the server need not do is left out.
-FLAGS: Final = ("--enable-priority-and-fairness=false", "--profiling=false")
+IDLE_ADMISSION: Final = (
+    "MutatingAdmissionWebhook,ValidatingAdmissionWebhook,MutatingAdmissionPolicy,ValidatingAdmissionPolicy,"
+    "ResourceQuota,LimitRanger,PodSecurity,Priority,RuntimeClass,DefaultTolerationSeconds,TaintNodesByCondition"
+)
+FLAGS: Final = (
+    "--enable-priority-and-fairness=false", "--profiling=false", f"--disable-admission-plugins={IDLE_ADMISSION}",
+)  # fmt: skip
 ENVIRONMENT: Final = {"GOGC": "800"}
 
 
@@ -95,7 +101,10 @@ def run(quick: bool) -> list[Report]:
 
 
 async def _measure(cluster: Cluster, broker: Kafka, folder: Path, pods: int, turns: Sequence[Turn]) -> Report:
-    report = Report("inventory_kubernetes", {"pods": pods, "connections": CONNECTIONS, "server": [*FLAGS, ENVIRONMENT]})
+    report = Report(
+        "inventory_kubernetes",
+        {"pods": pods, "connections": CONNECTIONS, "server": "without fairness, profiling and idle admission plugins"},
+    )
     seen_path, bootstrap = folder / "seen", broker.bootstrap
     reading = ("-m", "benchmarks.inventory_kubernetes", bootstrap, str(pods), str(sum(each.count for each in turns)))
     publishing = ("-m", "tierflow.cli.main", "inventory", "--kafka", bootstrap, "--kubernetes", "--kubeconfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +67,13 @@ class Lease:
         """Give the lease up, so that a standby need not wait; nothing happens when it isn't held."""
         if self._renewed_s is None:
             return
-        lease = self._api.get(self._path)
-        if (lease.get("spec") or {}).get("holderIdentity") == self._identity:
-            lease["spec"]["holderIdentity"] = ""
-            self._api.send("PUT", self._path, lease)
         self._renewed_s = None
+        # Gone, or another's by now: given up all the same.
+        with contextlib.suppress(NotServed, Conflict):
+            lease = self._api.get(self._path)
+            if (lease.get("spec") or {}).get("holderIdentity") == self._identity:
+                lease["spec"]["holderIdentity"] = ""
+                self._api.send("PUT", self._path, lease)
 
     def _written(self, method: str, path: str, lease: dict[str, Any], at_s: float) -> bool:
         try:

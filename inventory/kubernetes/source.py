@@ -86,7 +86,13 @@ class KubernetesSource:
         return self._watermark_ns
 
     def drain(self, timeout_s: float) -> list[ObjectVersion]:
-        """Versions that began or ended, in order; waits up to ``timeout_s`` for the first."""
+        """Versions that began or ended, in order; waits up to ``timeout_s`` for the first.
+
+        Raises:
+            RuntimeError: a thread has crashed; its own error has been printed.
+        """
+        if self._prober_crashed or any(each.crashed for each in self._watched()):
+            raise RuntimeError("a thread that watches the cluster has crashed")
         self._metrics.set(POLICIES_LEFT_OUT, self._left_out)
         # Taken before the events: what is in the queue by now is drained below.
         reached = self._reached_ns if self.synced and all(each.open for each in self._watched()) else None
@@ -105,6 +111,10 @@ class KubernetesSource:
     def clock_went_back(self) -> None:
         """Our own clock was ahead: the watermark is as far back as the clock."""
         self._watermark_ns = 0
+
+    @property
+    def _prober_crashed(self) -> bool:
+        return self._prober.ident is not None and not (self._prober.is_alive() or self._stop.is_set())
 
     @property
     def _left_out(self) -> int:

@@ -30,6 +30,8 @@ WATCH_S: Final = 100
 """Seconds after which the server ends a watch, and it is begun anew where it stopped."""
 SILENCE_S: Final = 120.0
 """A watch on which nothing came for so long, not even its end, is broken."""
+CATCH_UP_S: Final = 1.0
+"""A watch that resumes gets what it missed right after it is opened; no mark says where that ends."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 
 LISTS: Final = metrics.counter(
@@ -107,10 +109,21 @@ class KindWatch:
         self._said = ""
         self.left_out: set[str] = set()
         """Keys of the objects that exist and can't be used."""
-        self.open = False
-        """Whether the watch is open at this moment, so that nothing can have been missed."""
+        self._resumes = False
+        self._current_from_s: float | None = None
         self.ended = False
         """Whether the kind is served no more."""
+
+    @property
+    def open(self) -> bool:
+        """Whether the watch is open, and what happened while it was broken has had time to come."""
+        since = self._current_from_s
+        return since is not None and self._clock.monotonic_s() >= since
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the thread has ended without having been told to."""
+        return self._thread.ident is not None and not (self._thread.is_alive() or self.ended or self._stop.is_set())
 
     def start(self) -> None:
         """List, then watch."""
@@ -146,7 +159,7 @@ class KindWatch:
                 self.ended = True
                 return
             except _Interrupted as interrupted:
-                version, delay = interrupted.version, FIRST_DELAY_S
+                version, delay, self._resumes = interrupted.version, FIRST_DELAY_S, True
                 self._metrics.add(BREAKS, reason="connection")
                 self._wait(delay)
             except Refused:
@@ -157,13 +170,14 @@ class KindWatch:
                 delay = min(LONGEST_DELAY_S, delay * 2)
             except (TransientError, Forbidden) as error:
                 # Out of reach, or a right or credential is missing: what we know holds, and we go on from there.
+                self._resumes = True
                 if isinstance(error, Forbidden):
                     self._say(str(error))
                 count_refused(self._metrics, error)
                 self._wait(delay)
                 delay = min(LONGEST_DELAY_S, delay * 2)
             finally:
-                self.open = False
+                self._current_from_s = None
 
     def _wait(self, delay_s: float) -> None:
         self._stop.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries, guards nothing
@@ -176,6 +190,7 @@ class KindWatch:
     def _list(self) -> str:
         query = {"limit": str(PAGE)}
         found: list[Reduced] = []
+        self._resumes = False
         self.left_out.clear()
         while True:
             at = self._clock.now_ns()
@@ -192,7 +207,8 @@ class KindWatch:
             "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": str(WATCH_S),
         }  # fmt: skip
         self._response = response = self._api.open(self._path, query, SILENCE_S)
-        self.open = True
+        self._current_from_s = self._clock.monotonic_s() + (CATCH_UP_S if self._resumes else 0.0)
+        self._resumes = False
         try:
             for line in lines(response):
                 if self._stop.is_set():
