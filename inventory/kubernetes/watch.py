@@ -176,8 +176,6 @@ class KindWatch:
                 count_refused(self._metrics, error)
                 self._wait(delay)
                 delay = min(LONGEST_DELAY_S, delay * 2)
-            finally:
-                self._current_from_s = None
 
     def _wait(self, delay_s: float) -> None:
         self._stop.wait(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries, guards nothing
@@ -219,7 +217,7 @@ class KindWatch:
         except (TransientError, orjson.JSONDecodeError) as error:
             raise _Interrupted(version) from error
         finally:
-            self._response = None
+            self._current_from_s = self._response = None
             response.close()
         return version
 

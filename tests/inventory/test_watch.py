@@ -9,7 +9,7 @@ import pytest
 
 from tierflow.inventory.kinds import KINDS
 from tierflow.inventory.kubernetes.source import KubernetesSource
-from tierflow.inventory.kubernetes.watch import KindWatch
+from tierflow.inventory.kubernetes.watch import BREAKS, KindWatch
 from tierflow.inventory.names import calico_name
 from tierflow.inventory.versions import Versions
 from tierflow.schemas.clock import ManualClock
@@ -61,13 +61,14 @@ class Server:
         return self._watches.pop(0)
 
 
-def watch(server: Any, clock: ManualClock) -> KindWatch:
-    return KindWatch(POD, "v1", server, clock, lambda _: None, Metrics(), calico_name)
+def watch(server: Any, clock: ManualClock, live: Metrics) -> KindWatch:
+    return KindWatch(POD, "v1", server, clock, lambda _: None, live, calico_name)
 
 
 def test_a_watch_that_resumes_after_a_break_is_current_a_moment_later_and_one_that_ended_at_its_time_at_once() -> None:
     clock, answers = ManualClock(0), [Answer() for _ in range(3)]
-    watching = watch(Server(*answers), clock)
+    live = Metrics()
+    watching = watch(Server(*answers), clock, live)
     watching.start()
     try:
         assert answers[0].opened.wait(30)
@@ -76,6 +77,9 @@ def test_a_watch_that_resumes_after_a_break_is_current_a_moment_later_and_one_th
         assert answers[1].opened.wait(30)
         assert watching.open
         answers[1].end(error=True)
+        while not live.value(BREAKS, reason="connection"):
+            assert not watching._stop.wait(0.001)
+        assert not watching.open, "it is broken from the moment on at which that is noticed"
         assert answers[2].opened.wait(30)
         assert not watching.open
         clock.advance_ns(1_000_000_000)
@@ -92,7 +96,7 @@ def test_a_crashed_thread_ends_the_source_rather_than_leave_the_watermark_standi
         def get(self, *_: Any) -> dict[str, Any]:
             raise ZeroDivisionError
 
-    watching = watch(Broken(), ManualClock(0))
+    watching = watch(Broken(), ManualClock(0), Metrics())
     assert not watching.crashed
     watching.start()
     watching._thread.join(30)
