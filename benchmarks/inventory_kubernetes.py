@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tierflow.inventory.snapshot import Snapshot
 
 CONNECTIONS: Final = 16
-LIMIT_S: Final = 60
+LIMIT_S: Final = 120
 RATES: Final = (100, 250, 500, 1_000)
 AT_ONCE: Final = 0
 """The rate of a turn that has none: as fast as the server answers."""
