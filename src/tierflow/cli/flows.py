@@ -35,6 +35,9 @@ Output = Literal["table", "json", "csv"]
 FOLLOW_S = 1.0
 PIPED_COLUMNS = 160
 """Width of a table that no terminal bounds: names and policies stand in it whole."""
+_COLUMNS = ("end", "by", "verdict", "source", "destination", "port", "packets", "bytes", "decided by")
+_LEAST_WIDTH = {100: ("packets", "bytes"), 70: ("end", "by", "port")}
+"""Columns of the table that a terminal narrower than this leaves out."""
 _REPLICA_SET_HASH = re.compile(r"-[a-z0-9]{6,10}-\*$")
 LATE_WINDOWS_S = 600
 """How far back of the newest window `--follow` looks for logs that came late."""
@@ -202,22 +205,27 @@ def _table(logs: Iterable[dict[str, Any]], first: bool) -> None:
         return
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     console = Console(highlight=False, markup=False, width=PIPED_COLUMNS if piped else None)
-    # Times, counters and ports are always shown whole; names and policies share what width is left.
+    # Times, counters and ports are shown whole or, where the terminal is narrow, not at all; names and policies share
+    # what width is left.
     short = {"end": 8, "by": 3, "verdict": 9, "port": 8, "packets": 7, "bytes": 7}
+    for least, names in _LEAST_WIDTH.items():
+        short = {name: width for name, width in short.items() if console.width >= least or name not in names}
     left = console.width - sum(short.values()) - len(short) - 2
     long = {"source": left * 38 // 100, "destination": left * 38 // 100, "decided by": left * 24 // 100}
+    shown = [name for name in _COLUMNS if name in short or name in long]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=first, header_style="bold")
-    for name in ("end", "by", "verdict", "source", "destination", "port", "packets", "bytes", "decided by"):
-        width = short[name] if name in short else max(8, long[name])
+    for name in shown:
+        width = short[name] if name in short else max(6, long[name])
         justify: Literal["left", "right"] = "right" if name in ("packets", "bytes") else "left"
         table.add_column(name, width=width, no_wrap=True, overflow="ellipsis", justify=justify)
     for log in logs:
         port = log["proto"] if log["dest_port"] is None else f"{log['proto']}/{log['dest_port']}"
         style = "red" if log["action"] == "deny" else None
         packets, size = log["packets_in"] + log["packets_out"], log["bytes_in"] + log["bytes_out"]
-        ends = (_end(log, "source"), _end(log, "dest"), port)
         seen = (_clock(log["end_time"]), log["reporter"], _verdict(log))
-        table.add_row(*seen, *ends, str(packets), str(size), _decided_by(log), style=style)
+        ends = (_end(log, "source"), _end(log, "dest"), port)
+        row = dict(zip(_COLUMNS, (*seen, *ends, str(packets), str(size), _decided_by(log)), strict=True))
+        table.add_row(*(row[name] for name in shown), style=style)
     console.print(table)
 
 
