@@ -173,7 +173,9 @@ class Api:
             self._ask(self._oldest.start_s),
         )
         covered = covered_s(start, end, oldest, newest)
-        tiers = board.board(self._inventory.in_force(), counters, end - start, covered)
+        now = self._inventory.in_force()
+        # Every policy is held against every endpoint: on a thread, or no other reader would be answered meanwhile.
+        tiers = await self._ask(lambda: board.board(now, counters, end - start, covered))
         return _json(
             {
                 "range": {"from_s": start, "to_s": end},
@@ -200,7 +202,7 @@ class Api:
             self._ask(self._oldest.start_s),
         )
         covered = covered_s(start, end, oldest, newest)
-        body = board.policy_page(now, found, counters, covered)
+        body = await self._ask(lambda: board.policy_page(now, found, counters, covered))
         body |= {"range": {"from_s": start, "to_s": end}, "covered_s": covered, "newest_s": newest}
         body["denials"] = board.denials([flat(log) for log in page.logs], name, MOST_DENIALS)
         return _json(body)
@@ -284,7 +286,7 @@ class Api:
         return sum(each.logs for each in await self._ask(lambda: self._store.histogram(where, width_s=width)))
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """A question to the store on a thread, in turn; waiting and answer together are bounded in time.
+        """A question on a thread, in turn; waiting and answer together are bounded in time.
 
         A question that takes too long keeps its turn until the store is done with it: no more run at once than there
         are turns, however many readers give up.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import yaml
 
 from tierflow.console.server.sentence import rule_sentence
 from tierflow.policy.labels import (
@@ -35,11 +37,11 @@ _ACTIONS: Final = {"allow": "allowed", "deny": "denied", "pass": "passed"}
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What is in force now: policies, the endpoints alive, and each policy's manifest as text where it is known."""
+    """What is in force now: policies, the endpoints alive, and each policy's manifest where it is known."""
 
     resources: Resources
     endpoints: tuple[Endpoint, ...]
-    manifests: Mapping[str, str]
+    manifests: Mapping[str, Mapping[str, Any]]
     names: tuple[str, ...] = ()
     """Aggregated names of the endpoints, in their order."""
 
@@ -78,7 +80,7 @@ def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int, covere
         covered_s: how much of it is stored, which rates are over.
     """
     by_policy = _by_policy(counters)
-    labels = now.labels()
+    alike = _alike(now.labels())
     return [
         {
             "name": each.tier.name,
@@ -87,7 +89,7 @@ def board(now: InForce, counters: Sequence[RuleStatistics], range_s: int, covere
             "policies": [
                 {
                     **_identity(policy),
-                    "endpoints": _selected(policy, labels),
+                    "endpoints": _selected(policy, alike),
                     "rates": rates(by_policy[policy.trace_name], covered_s),
                     "spark": _spark(by_policy[policy.trace_name], range_s),
                 }
@@ -111,8 +113,12 @@ def policy_page(now: InForce, policy: Policy, counters: Sequence[RuleStatistics]
         "ingress": _rules(now, policy, INGRESS, mine, labels, covered_s),
         "egress": _rules(now, policy, EGRESS, mine, labels, covered_s),
         "selected": [{"namespace": each.namespace or "-", "name": each.name, "type": each.kind} for each in chosen],
-        "yaml": now.manifests.get(policy.trace_name, ""),
+        "yaml": _text(now.manifests.get(policy.trace_name)),
     }
+
+
+def _text(manifest: Mapping[str, Any] | None) -> str:
+    return "" if manifest is None else yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True)
 
 
 def find_policy(now: InForce, identity: str) -> Policy | None:
@@ -220,9 +226,15 @@ def _peers(now: InForce, entity: EntityRule, policy: Policy, labels: Sequence[Ma
     return sum(selected.matches(each) for each in (*labels, *sets))
 
 
-def _selected(policy: Policy, labels: Sequence[Mapping[str, str]]) -> int:
+def _alike(labels: Iterable[Mapping[str, str]]) -> list[tuple[dict[str, str], int]]:
+    """Each set of labels once, with how many endpoints have it: replicas are asked about together."""
+    counted = Counter(frozenset(each.items()) for each in labels)
+    return [(dict(items), endpoints) for items, endpoints in counted.items()]
+
+
+def _selected(policy: Policy, alike: Sequence[tuple[Mapping[str, str], int]]) -> int:
     selects = policy_selector(policy)
-    return sum(selects.matches(each) for each in labels)
+    return sum(endpoints for labels, endpoints in alike if selects.matches(labels))
 
 
 def _by_policy(rows: Iterable[RuleStatistics]) -> defaultdict[str, list[RuleStatistics]]:

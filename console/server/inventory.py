@@ -6,8 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-import yaml
-
 from tierflow.console.server.board import InForce
 from tierflow.inventory.history import History
 from tierflow.policy.model import Resources
@@ -85,14 +83,14 @@ class TopicInventory:
         by_object = {
             _identity(held.object): held.object for held in self._manifests.values() if held.valid_to_ns is None
         }
-        texts = {}
+        manifests = {}
         for policy in resources.policies:
             kind = "NetworkPolicy" if policy.kind == "KubernetesNetworkPolicy" else policy.kind
             manifest = by_object.get((kind, policy.namespace or "", policy.name))
             if manifest is not None:
-                texts[policy.trace_name] = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+                manifests[policy.trace_name] = manifest
         endpoints, names = (version.endpoint for version in alive), (version.name_aggr for version in alive)
-        return InForce(resources, tuple(endpoints), texts, tuple(names))
+        return InForce(resources, tuple(endpoints), manifests, tuple(names))
 
 
 def _identity(manifest: dict[str, Any]) -> tuple[str, str, str]:

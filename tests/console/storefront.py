@@ -67,19 +67,17 @@ def resources() -> Resources:
 
 def in_force(*, rogue: bool) -> InForce:
     """What the inventory would say."""
-    import yaml
-
     found = resources()
-    texts = {}
+    manifests = {}
     for path in manifest_files(MANIFESTS):
         for _, _, document in documents_of(path):
             metadata = document.get("metadata", {})
             for policy in found.policies:
                 mine = (policy.kind, policy.name, policy.namespace)
                 if mine == (document.get("kind"), metadata.get("name"), metadata.get("namespace")):
-                    texts[policy.trace_name] = yaml.safe_dump(document, sort_keys=False)
+                    manifests[policy.trace_name] = document
     pods = [*PODS.values(), *([ROGUE] if rogue else [])]
-    return InForce(found, tuple(pod.endpoint for pod in pods), texts, tuple(pod.name_aggr for pod in pods))
+    return InForce(found, tuple(pod.endpoint for pod in pods), manifests, tuple(pod.name_aggr for pod in pods))
 
 
 class Traffic:

@@ -15,8 +15,10 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 from tests.console.serving import TOKEN, Scene, serve
+from tests.console.storefront import in_force
 
 from tierflow.console.server.app import console_app
+from tierflow.console.server.board import board
 from tierflow.console.server.covered import covered_s
 from tierflow.console.server.openapi import OPERATIONS, document
 from tierflow.console.server.session import TokenSessions
@@ -134,6 +136,17 @@ def test_rule_2_of_trusted_denies_the_rogue(client: httpx.Client) -> None:
     assert {entry["rule_index"] for entry in policy["denials"]} == {2}
     assert all(entry["source"].startswith("storefront:rogue") for entry in policy["denials"])
     assert "fw-zone" in policy["yaml"]
+
+
+def test_a_tile_counts_each_replica_and_each_endpoint_that_differs() -> None:
+    now = in_force(rogue=False)
+    before = {tile["id"]: tile["endpoints"] for tier in board(now, [], 900, 900) for tile in tier["policies"]}
+    assert before["storefront/default.trusted"] == 2
+    assert before["security.quarantine"] == 0
+    replicas = [replace(each, name=f"{each.name}-{copy}") for copy in range(3) for each in now.endpoints]
+    thrice = replace(now, endpoints=tuple(replicas), names=now.names * 3)
+    after = {tile["id"]: tile["endpoints"] for tier in board(thrice, [], 900, 900) for tile in tier["policies"]}
+    assert after == {identity: 3 * endpoints for identity, endpoints in before.items()}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import type { VNode } from "preact";
 import { useMemo, useRef } from "preact/hooks";
 import type { BoardAnswer, Tile } from "../api/client";
-import { filterQuery, NO_FILTER, PRESETS } from "../domain/address";
+import { filterQuery, NO_FILTER } from "../domain/address";
 import { rate, settledBuckets } from "../domain/format";
 import { NO_POLICY } from "../domain/path";
 import type { Step } from "../domain/path";
@@ -16,6 +16,7 @@ import { useAnswer } from "./hooks";
 import { Losses } from "./losses";
 import { PathOverlay } from "./pathoverlay";
 import type { Going } from "./place";
+import { RangeSelect } from "./rangeselect";
 import { Covered, Empty, Fault, Loading, Stale } from "./states";
 import { Metrics, TileCard, total, traffic } from "./tile";
 
@@ -50,7 +51,7 @@ export function BoardView({ going }: { going: Going }): VNode {
         <span class="soft" role="status">{data && (text !== "" || quick !== null) ? `${matches} of ${all.length} match` : ""}</span>
         <span class="spring" />
         <FollowPick followed={followed} going={going} range={range} />
-        <label class="rates">Rates over <RangeSelect from={filter.from} to={filter.to} onFrom={(from) => going.filter({ ...filter, from, to: 0 })} /></label>
+        <RangeSelect filter={filter} onFilter={going.filter} />
         {data ? <Covered range={data.range} coveredS={data.covered_s} /> : null}
         {list ? null : <EyeMenu shown={shown} onShown={(next) => going.choose({ show: next.join(",") })} />}
         <div class="group" role="group" aria-label="Layout">
@@ -67,16 +68,6 @@ export function BoardView({ going }: { going: Going }): VNode {
       {data !== null && data.tiers.length > 0 && !list ? <Tiers data={data} fits={fits} shown={shown} text={text} steps={followed?.steps ?? []} going={going} /> : null}
       {data !== null && list ? <BoardList data={data} fits={fits} going={going} /> : null}
     </div>
-  );
-}
-
-function RangeSelect({ from, to, onFrom }: { from: number; to: number; onFrom: (from: number) => void }): VNode {
-  const preset = to === 0 && PRESETS.some(([, seconds]) => seconds === -from);
-  return (
-    <select value={preset ? String(-from) : "other"} onChange={(event) => onFrom(-Number(event.currentTarget.value))}>
-      {preset ? null : <option value="other" disabled>chosen range</option>}
-      {PRESETS.map(([label, seconds]) => <option key={label} value={seconds}>{label}</option>)}
-    </select>
   );
 }
 

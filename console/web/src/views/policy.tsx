@@ -2,12 +2,13 @@
 
 import type { VNode } from "preact";
 import type { PolicyAnswer } from "../api/client";
-import { filterQuery, NO_FILTER, PRESETS } from "../domain/address";
+import { filterQuery, NO_FILTER } from "../domain/address";
 import { moment, span } from "../domain/format";
 import { icon } from "../marks/icons";
 import { useAnswer } from "./hooks";
 import { Losses } from "./losses";
 import type { Going } from "./place";
+import { RangeSelect } from "./rangeselect";
 import { Rules } from "./rules";
 import { Covered, Empty, Fault, Loading, Stale } from "./states";
 import { kindOf } from "./tile";
@@ -31,9 +32,7 @@ export function PolicyView({ going }: { going: Going }): VNode {
       <header class="policyhead">
         <h1><span class="kind" title={kindOf(policy)[1]}>{icon(kindOf(policy)[0], 22)}</span> {policy.staged ? <span class="badge">STAGED</span> : null}{policy.name}</h1>
         <span class="spring" />
-        <label class="rates">Rates over{" "}
-          <select value={String(-filter.from)} onChange={(event) => going.filter({ ...filter, from: -Number(event.currentTarget.value), to: 0 })}>{PRESETS.map(([label, seconds]) => <option key={label} value={seconds}>{label}</option>)}</select>
-        </label>
+        <RangeSelect filter={filter} onFilter={going.filter} />
         <Covered range={policy.range} coveredS={policy.covered_s} />
       </header>
       {answer.error ? <Fault error={answer.error} /> : null}
