@@ -5,6 +5,7 @@ import type { BoardAnswer, PairOfRates, Tile } from "../api/client";
 import { rate } from "../domain/format";
 import { icon } from "../marks/icons";
 import type { Going } from "./place";
+import { Staged } from "./staged";
 import { kindOf, total } from "./tile";
 
 const HEADS = ["Tier", "Policy", "Namespace", "Kind", "Endpoints", "Connections/s", "Allowed pkt/s", "Denied pkt/s", "Passed pkt/s"];
@@ -19,7 +20,7 @@ export function BoardList({ data, fits, going }: { data: BoardAnswer; fits: (til
           {data.tiers.flatMap((tier) => tier.policies.filter(fits).map((tile) => (
             <tr key={tile.id}>
               <td>{tier.name}</td>
-              <td>{tile.staged ? <span class="badge">STAGED</span> : null}<button class="link" onClick={() => going.go("policy", { id: tile.id })}>{tile.name}</button></td>
+              <td>{tile.staged ? <Staged /> : null}<button class="link" onClick={() => going.go("policy", { id: tile.id })}>{tile.name}</button></td>
               <td>{tile.namespace ?? "global"}</td>
               <td><span class="kind">{icon(kindOf(tile)[0], 15)}</span> {tile.kind}</td>
               <td class="number">{tile.endpoints === 0 ? "⚠ 0" : (tile.endpoints ?? "n/a")}</td>

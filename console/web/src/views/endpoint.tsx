@@ -4,6 +4,7 @@ import type { VNode } from "preact";
 import type { EndpointAnswer } from "../api/client";
 import { useAnswer } from "./hooks";
 import type { Going } from "./place";
+import { Staged } from "./staged";
 
 export function EndpointCard({ name, going }: { name: string; going: Going }): VNode | null {
   const at = name.indexOf(":");
@@ -20,7 +21,7 @@ export function EndpointCard({ name, going }: { name: string; going: Going }): V
           <li key={each.id}>
             <span class="soft">{each.tier}</span>
             <button class="link" onClick={() => going.go("policy", { id: each.id })}>{each.name}</button>
-            {each.staged ? <span class="badge">STAGED</span> : null}
+            {each.staged ? <Staged /> : null}
             <span class="soft">{each.directions.join(", ")}</span>
           </li>
         ))}

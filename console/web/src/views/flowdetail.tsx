@@ -10,6 +10,7 @@ import { icon } from "../marks/icons";
 import { statusSwatch } from "../marks/patterns";
 import { useAnswer } from "./hooks";
 import type { Going } from "./place";
+import { Staged } from "./staged";
 import { Fault, Loading } from "./states";
 
 interface Props {
@@ -89,7 +90,7 @@ function Hits({ hits, going }: { hits: readonly HitAnswer[]; going: Going }): VN
           <span>
             <strong>{hit.action}</strong> by{" "}
             {hit.id === null ? <code>{hit.policy}</code> : <button class="link" onClick={() => going.go("policy", { id: hit.id ?? "" })}>{hit.policy}</button>}
-            {hit.staged ? <span class="badge">STAGED</span> : null}
+            {hit.staged ? <Staged /> : null}
             <span class="soft"> {hit.words}</span>
           </span>
         </li>

@@ -10,6 +10,7 @@ import { Losses } from "./losses";
 import type { Going } from "./place";
 import { RangeSelect } from "./rangeselect";
 import { Rules } from "./rules";
+import { Staged } from "./staged";
 import { Covered, Empty, Fault, Loading, Stale } from "./states";
 import { kindOf } from "./tile";
 
@@ -30,7 +31,7 @@ export function PolicyView({ going }: { going: Going }): VNode {
         <button class="link" onClick={() => going.go("board")}>Policy Board</button> <span aria-hidden="true">/</span> {policy.tier} <span aria-hidden="true">/</span> {policy.name}
       </nav>
       <header class="policyhead">
-        <h1><span class="kind" title={kindOf(policy)[1]}>{icon(kindOf(policy)[0], 22)}</span> {policy.staged ? <span class="badge">STAGED</span> : null}{policy.name}</h1>
+        <h1><span class="kind" title={kindOf(policy)[1]}>{icon(kindOf(policy)[0], 22)}</span> {policy.staged ? <Staged /> : null}{policy.name}</h1>
         <span class="spring" />
         <RangeSelect filter={filter} onFilter={going.filter} />
         <Covered range={policy.range} coveredS={policy.covered_s} />

@@ -9,6 +9,7 @@ import type { IconName } from "../marks/icons";
 import { icon } from "../marks/icons";
 import type { Column } from "./columns";
 import type { Going } from "./place";
+import { Staged } from "./staged";
 
 export function total(pair: PairOfRates): number {
   return pair.in + pair.out;
@@ -43,7 +44,7 @@ export function TileCard({ tile, settled, shown, text, steps, going }: Props): V
       <h3>
         <span class="kind" title={kind}>{icon(kindIcon, 16)}<span class="visually-hidden">{kind}</span></span>
         <span class="grow">
-          {tile.staged ? <span class="badge">STAGED</span> : null}
+          {tile.staged ? <Staged /> : null}
           <button class="link" onClick={() => going.go("policy", { id: tile.id })} title={`${tile.kind}, order ${tile.order ?? "last"}`}>{highlighted(tile.name, text)}</button>
         </span>
         {steps.map((step) => <span key={step.turn} class={`step action-${step.action}`} title={`${step.direction}: ${step.words}`}>{step.turn} {step.action}</span>)}
@@ -61,7 +62,7 @@ function Fact({ name, label, children }: { name: IconName; label: string; childr
   return <p class="factline">{icon(name, 15)}<span class="grow soft">{label}</span><span>{children}</span></p>;
 }
 
-export interface MetricRow {
+interface MetricRow {
   readonly name: IconName | null;
   readonly label: string;
   readonly unit: string;
@@ -102,7 +103,7 @@ export function Metrics({ rows }: { rows: readonly MetricRow[] }): VNode {
 }
 
 /** What the reader searched for, marked inside a name. */
-export function highlighted(name: string, text: string): ComponentChildren {
+function highlighted(name: string, text: string): ComponentChildren {
   const at = text === "" ? -1 : name.toLowerCase().indexOf(text);
   return at < 0 ? name : [name.slice(0, at), <mark key="m">{name.slice(at, at + text.length)}</mark>, name.slice(at + text.length)];
 }
