@@ -73,6 +73,8 @@ class EbpfSource:
         self._file_system = file_system
         self._fds: dict[str, int] = {}
         self._place: socket.socket | None = None
+        self._loader: subprocess.Popen[str] | None = None
+        self._abandoned = False
         self._attachments: Attachments | None = None
         self._lock = threading.Lock()
         self._reader = bpf_syscall.BatchReader(KEY, RECORD)
@@ -119,6 +121,12 @@ class EbpfSource:
         for folder in left:
             self._inherit(folder)
         self._ended_ns = time.time_ns()
+
+    def abandon(self) -> None:
+        """From another thread: have ``start`` give up, which it may else take seconds to."""
+        self._abandoned = True
+        if self._loader is not None:
+            self._loader.terminate()
 
     def follow(self) -> None:
         """Attach to interfaces that came; note those that went."""
@@ -195,14 +203,18 @@ class EbpfSource:
 
     def _load(self) -> None:
         entries = str(self._settings.max_conversations)
-        loaded = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-m", "tierflow.collector.loader", str(self._folder), entries, entries],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if loaded.returncode != 0:
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        ) as loader:  # fmt: skip
+            self._loader = loader
+            if self._abandoned:
+                loader.terminate()
+            _, said = loader.communicate()
+        if loader.returncode != 0:
             _remove(self._folder)
-            _log.debug("loader: %s", loaded.stderr)
-            lines = loaded.stderr.strip().splitlines() or ["the loader ended without a word"]
+            _log.debug("loader: %s", said)
+            lines = said.strip().splitlines() or ["the loader ended without a word"]
             raise UnavailableError(lines[-1])
 
     def _point_to(self, name: str) -> None:

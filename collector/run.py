@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tierflow.collector.attach import discard, link_events
-from tierflow.collector.source import FollowsLinks
+from tierflow.collector.source import FollowsLinks, StartsSlowly
 from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ async def run(
     sending = asyncio.create_task(publisher.run())
     beside = [sending]
     try:
-        await asyncio.to_thread(source.start)
+        if not await _started(source, stop):
+            return
         if isinstance(source, FollowsLinks):
             beside.append(asyncio.create_task(_follow(source)))
         ready()
@@ -70,6 +72,21 @@ async def run(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await asyncio.to_thread(source.stop)
+
+
+async def _started(source: RecordSource, stop: asyncio.Event) -> bool:
+    """Start the source; False when stopped before it had."""
+    starting = asyncio.create_task(asyncio.to_thread(source.start))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done() and isinstance(source, StartsSlowly):
+        source.abandon()
+        with contextlib.suppress(UnavailableError):
+            await starting
+        return False
+    await starting
+    return True
 
 
 def until_drain_s(now_s: float, interval_s: float) -> float:

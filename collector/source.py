@@ -62,3 +62,12 @@ class FollowsLinks(Protocol):
             OSError: the kernel doesn't tell, or this process has no more file descriptors.
         """
         ...
+
+
+@runtime_checkable
+class StartsSlowly(Protocol):
+    """A source whose ``start`` takes seconds, and can be told to give up."""
+
+    def abandon(self) -> None:
+        """Have ``start``, which runs in another thread, raise UnavailableError soon; nothing once it has returned."""
+        ...

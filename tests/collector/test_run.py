@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +81,27 @@ async def test_stopped_it_drains_once_more_and_waits_until_the_broker_has_that()
     source, broker = Records(), Broker()
     await collect(source, broker, stop=True)
     assert (source.drains, broker.records, source.stopped) == (1, 1, True)
+
+
+class Slow(Records):
+    """Whose start ends only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = threading.Event()
+
+    def start(self) -> None:
+        assert self._told.wait(10)
+        raise UnavailableError("the loader ended without a word")
+
+    def abandon(self) -> None:
+        self._told.set()
+
+
+async def test_stopped_while_the_source_starts_it_waits_for_nothing_more() -> None:
+    source = Slow()
+    await collect(source, Broker(), stop=True)
+    assert (source.drains, source.stopped) == (0, True)
 
 
 async def test_a_publisher_that_fails_ends_the_collector() -> None:
