@@ -5,11 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from tests.conftest import absent
+from tierflow.collector.loader import import_bcc
+from tierflow.schemas.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +44,17 @@ table ip count {{
   }}
 }}
 """
+
+
+def need_bcc(*tools: str) -> None:
+    """Skip, or fail where services are required, without BCC or one of the tools."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            absent(f"needs {tool}")
+    try:
+        import_bcc()
+    except UnavailableError as error:
+        absent(str(error))
 
 
 def sh(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:

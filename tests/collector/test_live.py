@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.collector.network import HTTP_CLIENT, HTTP_SERVER, POD_A, POD_B, SERVICE, Network
-from tests.conftest import absent
-from tierflow.collector.loader import import_bcc
-from tierflow.schemas.errors import UnavailableError
+from tests.collector.network import HTTP_CLIENT, HTTP_SERVER, POD_A, POD_B, SERVICE, Network, need_bcc
 from tierflow.schemas.record import Mark, Reporter, address_halves
 
 if TYPE_CHECKING:
@@ -27,13 +23,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    for tool in ("ip", "nft", "nsenter", "tc"):
-        if shutil.which(tool) is None:
-            absent(f"needs {tool}")
-    try:
-        import_bcc()
-    except UnavailableError as error:
-        absent(str(error))
+    need_bcc("ip", "nft", "nsenter", "tc")
 
 
 class Live:

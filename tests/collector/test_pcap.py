@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import struct
 import subprocess
@@ -15,13 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.collector.network import HTTP_CLIENT, POD_B, SERVICE, Network, inside
+from tests.collector.network import HTTP_CLIENT, POD_B, SERVICE, Network, inside, need_bcc
 from tests.collector.test_live import collecting, http_server
-from tests.conftest import absent
 from tierflow.collector.capture import TruncatedError, frames
-from tierflow.collector.loader import import_bcc
 from tierflow.collector.pcap import PcapSettings, PcapSource
-from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
+from tierflow.schemas.errors import ConfigurationError, TierflowError
 from tierflow.schemas.record import RECORD, Mark, Reporter, address_text
 
 if TYPE_CHECKING:
@@ -81,13 +78,7 @@ def sorted_ipv4_and_pods(records: NDArray[np.void]) -> NDArray[np.void]:
 
 @pytest.mark.root
 def test_a_capture_gives_the_records_that_the_live_source_gave_of_the_same_packets(tmp_path: Path) -> None:
-    for tool in ("tcpdump", "ip", "nft"):
-        if shutil.which(tool) is None:
-            absent(f"needs {tool}")
-    try:
-        import_bcc()
-    except UnavailableError as error:
-        absent(str(error))
+    need_bcc("tcpdump", "ip", "nft")
     file = tmp_path / "node.pcap"
     # The server is started within both: what it sends as it starts must be in both.
     with Network() as network, capturing(network, file), collecting(network, tmp_path) as live, http_server(network):
@@ -250,10 +241,7 @@ def odd_frames() -> list[bytes]:
 
 @pytest.mark.root
 def test_hand_made_frames_are_counted_in_the_kernel_as_from_a_file(tmp_path: Path) -> None:
-    try:
-        import_bcc()
-    except UnavailableError as error:
-        absent(str(error))
+    need_bcc()
 
     def send(frames: list[bytes]) -> bool:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
