@@ -58,7 +58,7 @@ class KubernetesSource:
         self._expected: frozenset[Kind] | None = None
         self._stop = threading.Event()
         self._prober = threading.Thread(target=self._probe, name="probe", daemon=True)
-        self._reached_ns = 0
+        self._asked_ns, self._reached_ns = 0, 0
         self._clocks_differ = False
         self._watermark_ns = 0
         self.said: list[str] = []
@@ -179,7 +179,6 @@ class KubernetesSource:
         """Look whether the server answers, and which kinds it serves."""
         said = ""
         while not self._stop.is_set():
-            at = self._clock.now_ns()
             try:
                 served = self._served()
             except (TransientError, Forbidden) as error:
@@ -191,7 +190,7 @@ class KubernetesSource:
                 said = ""
                 self._compare_clocks()
                 self._begin(served)
-                self._reached_ns = at
+                self._reached_ns = self._asked_ns
             self._stop.wait(self._probe_every_s)
 
     def _served(self) -> dict[Kind, str]:
@@ -207,6 +206,7 @@ class KubernetesSource:
 
     def _plurals(self, group_version: str) -> set[str]:
         path = "/api/v1" if group_version == "v1" else f"/apis/{group_version}"
+        self._asked_ns = self._clock.now_ns()
         try:
             found = self._api.get(path)
         except NotServed:
