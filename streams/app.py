@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mode.utils.times import Seconds
+
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.health import Probes
     from tierflow.schemas.metrics import Metrics
@@ -34,6 +36,7 @@ with warnings.catch_warnings():
     # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
     warnings.simplefilter("ignore")
     import faust
+    from faust.tables import TableManager
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +98,15 @@ class _State:
         return f"stuck: nothing has gone on for {silent_s:.0f} s" if silent_s > limit_s else ""
 
 
+class NoTables(TableManager):
+    """Faust waits a second for tables to be declared before it joins the group; there are none here."""
+
+    async def sleep(self, n: Seconds) -> None:
+        """Let others go on, no longer; only the wait at start calls this."""
+        del n
+        await super().sleep(0)
+
+
 def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
     """The Faust app: one agent that hands raw events to the worker; no tables, no changelog, no web server."""
     app = faust.App(
@@ -102,6 +114,7 @@ def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
         broker=f"kafka://{settings.kafka}",
         broker_credentials=credentials(settings.client),
         store="memory://",
+        TableManager=NoTables,
         datadir=str(settings.data_dir),
         web_enabled=False,
         topic_disable_leader=True,

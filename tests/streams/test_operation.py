@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tierflow.schemas.clock import NS_PER_S, ManualClock
 from tierflow.schemas.health import Health, Probes
 from tierflow.schemas.metrics import Metrics, MetricSpec
 from tierflow.streams import metrics as m
-from tierflow.streams.app import SLOW_S, STUCK_S, _State
+from tierflow.streams.app import SLOW_S, STUCK_S, NoTables, TableManager, _State
 from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.worker import CLOCKS_APART_MS, RULE_SILENCE_S, Worker, WorkerSettings
 
@@ -290,6 +291,13 @@ async def test_the_pages_answer_with_their_status_and_reason(path: str, wrong: s
         await health.stop()
     assert answer.startswith(f"HTTP/1.1 {status} ")
     assert wrong in answer
+
+
+def test_faust_sleeps_for_tables_once_and_before_it_looks_for_them() -> None:
+    # NoTables shortens every sleep of its class: that it is this one only must be seen again when Faust changes.
+    assert inspect.getsource(TableManager).count("self.sleep(") == 1
+    assert inspect.getsource(TableManager.on_start).split("self.sleep(")[1].startswith("1.0)\n")
+    assert issubclass(NoTables, TableManager)
 
 
 def test_labels_are_bounded() -> None:
