@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.belongings import Belongings
 from tests.console.browser import go_through_the_lab
 from tests.end_to_end import written
 from tests.storefront_logs import EDGES, app, edges, since, summed
@@ -40,10 +41,14 @@ class Up:
 
     process: subprocess.Popen[str]
     state: Path
+    belongings: Belongings
+    settings: str
     screen: list[str] = field(default_factory=list)
 
     def tierflow(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return tierflow(self.state, *arguments)
+        done = tierflow(self.state, *arguments)
+        self.belongings.note()
+        return done
 
     def flows(self, *arguments: str) -> list[dict[str, Any]]:
         done = self.tierflow("flows", "--output", "json", "--limit", "10000", *arguments)
@@ -78,32 +83,16 @@ def until(condition: Callable[[], bool], timeout_s: float, what: Callable[[], ob
         time.sleep(0.5)  # another process is waited for; it has no event to wait on
 
 
-def machine() -> dict[str, str]:
-    """What ``up`` could leave behind: namespaces, links, filters, firewall tables, pinned maps, processes, sockets."""
-    commands = {
-        "namespaces": "ip netns list",
-        "links": "ip -o link show | cut -d: -f2 | sort",
-        "nftables": "nft list tables",
-        "pinned": "ls /sys/fs/bpf 2>/dev/null",
-        "processes": "ps -eo args= | grep -E '[t]ierflow.cli.main|[t]ansu broker' | sort",
-        "forwarding": "cat /proc/sys/net/ipv4/ip_forward",
-        "routes": "ip route; ip rule",
-    }
-    return {
-        name: subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False).stdout
-        for name, command in commands.items()
-    }
+def machine_settings() -> str:
+    """What ``up`` must not touch: forwarding and routing rules."""
+    rules = subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text() + rules
 
 
 @pytest.fixture(scope="module")
-def before() -> dict[str, str]:
-    return machine()
-
-
-@pytest.fixture(scope="module")
-def up(before: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    del before  # taken first
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     state = tmp_path_factory.mktemp("state")
+    belongings, settings = Belongings(state), machine_settings()
     process = subprocess.Popen(
         [
             sys.executable, "-m", "tierflow.cli.main", "up", "--lab",
@@ -116,7 +105,7 @@ def up(before: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iter
         text=True,
         start_new_session=True,
     )  # fmt: skip
-    running = Up(process, state)
+    running = Up(process, state, belongings, settings)
     reader = threading.Thread(target=_read, args=(running,), daemon=True)
     reader.start()
     try:
@@ -189,8 +178,7 @@ def test_every_field_of_chosen_edges_is_as_written(up: Up) -> None:
     first = min(log["start_time"] for log in logs)
     pods = written.pods(json.loads(up.tierflow("lab", "status", "--json").stdout), logs)
     chosen = [
-        *written.through_service(pods), *written.twilio(pods), *written.names(pods),
-        *written.rogue_to_the_internet(pods),
+        *written.through_service(pods), *written.outside(pods), *written.names(pods),
         *(each for target in written.DENIED_BY for each in written.rogue_to(pods, target)),
     ]  # fmt: skip
     assert len(chosen) == 16
@@ -280,10 +268,12 @@ def test_a_second_up_beside_it_is_refused_in_one_line(up: Up) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_ctrl_c_stops_all_and_leaves_nothing_behind(up: Up, before: dict[str, str]) -> None:
+def test_ctrl_c_stops_all_and_leaves_nothing_behind(up: Up) -> None:
+    up.belongings.note()
+    there = up.belongings.left()
+    assert all(there.values()), there
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(timeout=90) == 0, up.screen[-10:]
-    after = machine()
-    left = {name: sorted(set(after[name].splitlines()) - set(before[name].splitlines())) for name in after}
-    assert left == {name: [] for name in after}
+    assert up.belongings.left() == {kind: [] for kind in there}
+    assert machine_settings() == up.settings
     assert not list(up.state.glob("**/*.sock"))

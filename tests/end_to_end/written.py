@@ -125,21 +125,21 @@ def rogue_to(p: Mapping[str, Pod], target: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def rogue_to_the_internet(p: Mapping[str, Pod]) -> list[dict[str, Any]]:
-    """Its namespace may reach Twilio and nothing else public: denied where it starts."""
-    return [
-        side("source", p["rogue"], 1) | network_set("public-ip-range", "type=public", ELSEWHERE, 1) | NOWHERE
-        | {"proto": "tcp", "dest_port": 80} | verdict("src", "deny", "enforced", 1) | UNSHAKEN | SENT
-        | traces([PASS, "1|platform|platform.twilio-integration|deny|1"])
-    ]  # fmt: skip
+def outside(p: Mapping[str, Pod]) -> list[dict[str, Any]]:
+    """Egress, judged where it starts; the rogue's namespace may reach Twilio and nothing else public.
 
-
-def twilio(p: Mapping[str, Pod]) -> list[dict[str, Any]]:
-    """Egress to an address outside; of the two sets that hold it the longer prefix names it."""
+    Of the two sets that hold Twilio's address the longer prefix names it.
+    """
+    to_twilio = network_set("twilio-api", "provider=twilio", TWILIO, 2)
+    elsewhere = network_set("public-ip-range", "type=public", ELSEWHERE, 1)
     return [
-        side("source", p["microservice2"], 2) | network_set("twilio-api", "provider=twilio", TWILIO, 2) | NOWHERE
-        | {"proto": "tcp", "dest_port": 80} | verdict("src", "allow", "answered", 2) | SHAKEN | ANSWERED
-        | traces([PASS, "1|platform|platform.twilio-integration|allow|0"])
+        side("source", pod, level) | to | NOWHERE | {"proto": "tcp", "dest_port": 80}
+        | verdict("src", action, evidence, level) | amounts
+        | traces([PASS, f"1|platform|platform.twilio-integration|{action}|{rule}"])
+        for pod, to, action, rule, evidence, level, amounts in (
+            (p["microservice2"], to_twilio, "allow", 0, "answered", 2, SHAKEN | ANSWERED),
+            (p["rogue"], elsewhere, "deny", 1, "enforced", 1, UNSHAKEN | SENT),
+        )
     ]  # fmt: skip
 
 

@@ -9,23 +9,28 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.belongings import Belongings
 from tests.conftest import absent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass
 class Node:
     """A network namespace that stands for a node, and the state folder of the lab in it."""
 
     name: str
     state: Path
+    belongings: Belongings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.belongings = Belongings(self.state)
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the node, whatever becomes of it."""
@@ -47,30 +52,17 @@ class Node:
         return {pod["name"].rsplit("-", 2)[0]: pod for pod in pods}
 
     def leftovers(self) -> dict[str, Any]:
-        """What exists on the node and around it; equal before set-up and after down."""
+        """What exists on the node, and of its labs around it; equal before set-up and after down."""
+        self.belongings.note()
         return {
-            "namespaces": sorted(path.name for path in Path("/run/netns").iterdir()),
-            "resolvers": sorted(path.name for path in Path("/etc/netns").glob("*")),
+            "namespaces": self.belongings.namespaces(),
             "ruleset": self.run("nft", "list", "ruleset").stdout,
             "links": self.run("ip", "-o", "link").stdout,
             "routes": self.run("ip", "route", "show", "table", "all").stdout,
             "neighbours": self.run("ip", "neigh").stdout,
             "forwarding": self.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout,
-            "processes": programs(),
+            "processes": self.belongings.processes(),
         }
-
-
-def programs() -> list[str]:
-    """Command lines of this machine's processes that run the lab's programs."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if "lab/storefront.py" in line or "lab/dns.py" in line:
-            found.append(line)
-    return sorted(found)
 
 
 def wait_until(condition: Callable[[], bool], what: str, bound_s: float = 30) -> None:

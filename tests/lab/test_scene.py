@@ -97,7 +97,8 @@ def test_every_edge_of_the_call_graph_is_answered_and_the_rogue_by_nobody(node: 
 def test_down_leaves_nothing_behind_and_set_up_is_done_once(node: Node) -> None:
     before = node.leftovers()
     assert node.lab("set-up") == "the storefront is up\n"
-    assert node.leftovers()["processes"] != before["processes"]
+    up = node.leftovers()
+    assert all(up[kind] != before[kind] for kind in ("namespaces", "processes", "ruleset", "links"))
     addresses = {name: pod["address"] for name, pod in node.status().items()}
     inventory = live_pods(node)
     assert {pod["status"]["podIP"] for pod in inventory.values()} == {
@@ -125,6 +126,7 @@ def test_a_set_up_that_was_killed_is_recovered_from(node: Node, after_s: float) 
     time.sleep(after_s)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    node.leftovers()  # learns which lab that was
     node.lab("set-up")
     wait_until(lambda: least_answered(node) >= 1, "an answer on every edge")
     assert len(node.leftovers()["namespaces"]) == len(before["namespaces"]) + len(PODS)
