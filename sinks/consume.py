@@ -41,7 +41,7 @@ TABLE_OF: Final = {
     topics.POLICY_COUNTERS.name: POLICY_COUNTERS,
     topics.FLOWS_LOSS.name: LOSSES,
 }
-"""The table that each topic fills."""
+"""The table that each topic fills; its prefix stands before the name."""
 
 MAX_DOCUMENTS: Final = 5_000
 """The most documents of one transaction; bounds the sink's memory."""
@@ -61,6 +61,7 @@ class DuckDBSink:
         clock: for the time of a dead letter.
         metrics: where things are counted.
         retry: how a store that can't be written to, or a broker that is away, is tried again.
+        topic_prefix: put before each topic's name.
     """
 
     def __init__(
@@ -71,12 +72,15 @@ class DuckDBSink:
         clock: Clock,
         metrics: Metrics,
         retry: Retry | None = None,
+        topic_prefix: str = "",
     ) -> None:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._writer = writer
         self._metrics = metrics
         self._retry = retry or Retry()
+        self._table_of = {topic_prefix + name: table for name, table in TABLE_OF.items()}
+        self._dead_letter = topics.DEAD_LETTER.with_prefix(topic_prefix).name
         self._letters = DeadLetters(self._send, clock, metrics, self._retry, random.random)
         self._ends: dict[TopicPartition, int] = {}
         self._checked_s = 0.0
@@ -134,7 +138,7 @@ class DuckDBSink:
 
     async def _learn_partitions(self) -> bool:
         """Have the client know the partitions of the topics that there are; False when there is none of them."""
-        known = await self._consumer.topics() & TABLE_OF.keys()
+        known = await self._consumer.topics() & self._table_of.keys()
         for topic in known:
             if self._consumer.partitions_for_topic(topic) is None:
                 # A consumer that subscribes to nothing is told of no topic until it asks about one.
@@ -145,7 +149,7 @@ class DuckDBSink:
         """Read every partition that there is; one that is new here from its offset, or from its start without one."""
         wanted = [
             TopicPartition(topic, partition)
-            for topic in TABLE_OF
+            for topic in self._table_of
             for partition in sorted(self._consumer.partitions_for_topic(topic) or ())
         ]
         new = set(wanted) - set(self._consumer.assignment())
@@ -168,7 +172,7 @@ class DuckDBSink:
         assigned = list(self._consumer.assignment())
         if not assigned:
             return
-        lag = dict.fromkeys(TABLE_OF, 0)
+        lag = dict.fromkeys(self._table_of, 0)
         for each, end in (await self._consumer.end_offsets(assigned)).items():
             position = await self._consumer.position(each)
             # Compared with the end before, not with our position: a broker may report an end behind what it gave.
@@ -187,7 +191,7 @@ class DuckDBSink:
         load, rejected, read = Load(), list[Rejected](), dict[str, int]()
         size = 0
         for partition, messages in polled.items():
-            table = TABLE_OF[partition.topic]
+            table = self._table_of[partition.topic]
             read[partition.topic] = read.get(partition.topic, 0) + len(messages)
             for message in messages:
                 size += len(message.value or b"")
@@ -205,7 +209,7 @@ class DuckDBSink:
         self._count(read, rejected, added)
 
     async def _send(self, key: bytes, value: bytes) -> None:
-        await self._dead_letters.send_and_wait(topics.DEAD_LETTER.name, value, key=key)
+        await self._dead_letters.send_and_wait(self._dead_letter, value, key=key)
 
     async def _until_written(self, load: Load, stop: asyncio.Event) -> int:
         """The number of rows added; when stopped first, nothing of the load is in, and its positions aren't."""

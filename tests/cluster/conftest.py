@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.cluster import dns
-from tests.cluster.site import CHART, IMAGES, NAMESPACE, STOREFRONT, TOKEN, WINDOW_S, Site, build
+from tests.cluster.site import CHART, IMAGES, NAMESPACE, STOREFRONT, TOKEN, TOPIC_PREFIX, WINDOW_S, Site, build
 from tests.conftest import absent
 from tests.services import cluster_kafka, coredns, helm, kafka
 from tests.services.cluster import cluster as cluster
@@ -81,7 +81,7 @@ def values() -> dict[str, object]:
             "bootstrapServers": cluster_kafka.BOOTSTRAP,
             "tls": {"enabled": True, "caSecret": "kafka-ca"},
             "sasl": {"mechanism": cluster_kafka.MECHANISM, "secret": "kafka"},
-            "topics": {"replicationFactor": 1},
+            "topics": {"replicationFactor": 1, "prefix": TOPIC_PREFIX},
         },
         "store": {"kind": "duckdb", "duckdb": {"size": "1Gi"}},
         "stream": {

@@ -25,6 +25,7 @@ CHART: Final = ROOT / "deploy" / "helm" / "tierflow"
 STOREFRONT: Final = ROOT / "deploy" / "storefront"
 NAMESPACE: Final = "tierflow"
 WINDOW_S: Final = 10
+TOPIC_PREFIX: Final = "e2e."
 TOKEN: Final = "token-of-the-cluster-test"
 STABLE_S: Final = 3.0
 """Longer than a call may take: counters that stood still for so long will not move again."""

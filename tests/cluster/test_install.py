@@ -48,8 +48,8 @@ def test_the_topics_were_made_with_their_partitions_and_the_charts_own_tests_pas
     site.cluster.kubectl("wait", "--for=condition=complete", *job, "--timeout=60s")
     said = site.cluster.kubectl("logs", *job).stdout
     # A worker that was quicker has made them by the same contract.
-    assert re.search(r"^flows\.raw\.v1: (created with )?8 partitions$", said, re.MULTILINE)
-    assert re.search(r"^inventory\.v1: (created with )?1 partitions$", said, re.MULTILINE)
+    assert re.search(r"^e2e\.flows\.raw\.v1: (created with )?8 partitions$", said, re.MULTILINE)
+    assert re.search(r"^e2e\.inventory\.v1: (created with )?1 partitions$", said, re.MULTILINE)
     assert "Phase:          Succeeded" in site.helm("test", "flows", "--timeout=90s")
 
 

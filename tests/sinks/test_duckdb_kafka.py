@@ -1,4 +1,4 @@
-"""The embedded store's sink on a real Kafka: it finds topics that are there before it, and those that come later."""
+"""The embedded store's sink on a real Kafka: topics with a prefix, those there before it and those that come later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.services.kafka import kafka as kafka
 from tests.sinks.documents import whole_counter, whole_log
@@ -28,15 +28,20 @@ if TYPE_CHECKING:
 
 @pytest.mark.timeout(180)
 def test_documents_of_topics_before_and_after_its_start_are_stored(kafka: Kafka, tmp_path: Path) -> None:
-    async def moved() -> tuple[float, float]:
-        await ensure_topics(kafka.bootstrap, [topics.FLOWS_LOGS])
+    logs, counters, dead = (
+        topic.with_prefix("east.") for topic in (topics.FLOWS_LOGS, topics.POLICY_COUNTERS, topics.DEAD_LETTER)
+    )
+
+    async def moved() -> tuple[float, float, int]:
+        await ensure_topics(kafka.bootstrap, [logs, dead, topics.FLOWS_LOGS])
         producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=kafka.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )
         letters = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
         database, live = Database(tmp_path / "flows.duckdb", 256), Metrics()
-        sink, stop = DuckDBSink(consumer, letters, Writer(database), SystemClock(), live), asyncio.Event()
+        sink = DuckDBSink(consumer, letters, Writer(database), SystemClock(), live, topic_prefix="east.")
+        stop = asyncio.Event()
 
         def stored(topic: str) -> float:
             return live.value(counted.DOCUMENTS, topic=topic, result="stored")
@@ -51,17 +56,22 @@ def test_documents_of_topics_before_and_after_its_start_are_stored(kafka: Kafka,
         running = asyncio.create_task(sink.run(stop))
         try:
             async with asyncio.timeout(90):
-                await producer.send_and_wait(topics.FLOWS_LOGS.name, orjson.dumps(whole_log(id="1")), key=b"n1")
-                await until(topics.FLOWS_LOGS.name)
-                await ensure_topics(kafka.bootstrap, [topics.POLICY_COUNTERS])
-                await producer.send_and_wait(topics.POLICY_COUNTERS.name, orjson.dumps(whole_counter()), key=b"n1")
-                await until(topics.POLICY_COUNTERS.name)
+                # Of another cluster, whose topics have no prefix.
+                await producer.send_and_wait(topics.FLOWS_LOGS.name, orjson.dumps(whole_log(id="2")), key=b"n1")
+                await producer.send_and_wait(logs.name, b"no document", key=b"n1")
+                await producer.send_and_wait(logs.name, orjson.dumps(whole_log(id="1")), key=b"n1")
+                await until(logs.name)
+                await ensure_topics(kafka.bootstrap, [counters])
+                await producer.send_and_wait(counters.name, orjson.dumps(whole_counter()), key=b"n1")
+                await until(counters.name)
+            (letter,) = (await consumer.end_offsets([TopicPartition(dead.name, 0)])).values()
         finally:
             stop.set()
             await running
             await sink.stop()
             await producer.stop()
             database.close()
-        return stored(topics.FLOWS_LOGS.name), stored(topics.POLICY_COUNTERS.name)
+        assert not stored(topics.FLOWS_LOGS.name)
+        return stored(logs.name), stored(counters.name), letter
 
-    assert asyncio.run(moved()) == (1, 1)
+    assert asyncio.run(moved()) == (1, 1, 1)

@@ -57,6 +57,7 @@ command.add_command(elasticsearch_command)
     "--listen", default=None, metavar="unix:PATH|HOST:PORT", show_default="unix: and store.sock in the state folder",
     help="Where the read side is served.",
 )  # fmt: skip
+@setting("--topic-prefix", default="", help="Put before each topic's name.")
 @metrics_settings
 def duckdb_command(
     kafka: str,
@@ -66,6 +67,7 @@ def duckdb_command(
     max_bytes: int,
     memory_mib: int,
     listen: str | None,
+    topic_prefix: str,
     metrics_at: MetricsAddress,
 ) -> None:
     """Fill a DuckDB file, and serve its read side to the command line and the page."""
@@ -76,7 +78,7 @@ def duckdb_command(
     with _listening(listen or default_address()) as server_socket:
 
         async def work(stage: Stage) -> None:
-            await _run(kafka, client, opened, server_socket, retention, stage)
+            await _run(kafka, client, topic_prefix, opened, server_socket, retention, stage)
 
         asyncio.run(run_stage(kafka, client, metrics_at, work))
 
@@ -128,6 +130,7 @@ def _answers(path: Path) -> bool:
 async def _run(
     kafka: str,
     client: dict[str, object],
+    topic_prefix: str,
     database: Database,
     server_socket: socket.socket,
     retention: Retention,
@@ -138,7 +141,8 @@ async def _run(
         bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest", **client
     )
     writer = Writer(database)
-    sink = DuckDBSink(consumer, AIOKafkaProducer(bootstrap_servers=kafka, **client), writer, clock, metrics)
+    letters = AIOKafkaProducer(bootstrap_servers=kafka, **client)
+    sink = DuckDBSink(consumer, letters, writer, clock, metrics, topic_prefix=topic_prefix)
     server = Server(uvicorn.Config(application(DuckDBStore(database)), log_config=None, lifespan="off"))
     await sink.start()
     serving = asyncio.create_task(server.serve(sockets=[server_socket]))
