@@ -13,7 +13,6 @@ from tierflow.streams.core.aggregate import aggregate
 from tierflow.streams.core.counters import SUMS
 from tierflow.streams.core.documents import Slot, encode_logs
 from tierflow.streams.core.endpoints import EndpointCounts
-from tierflow.streams.core.flows import Flows
 from tierflow.streams.core.groups import Groups, Levels
 from tierflow.streams.core.join import Judges
 from tierflow.streams.core.knowledge import Knowledge
@@ -244,7 +243,7 @@ class Stage:
         outcome.late_records += columns.count
         header = batch.header
         late = f"{header.boot_id.hex()}/{header.sequence}"
-        node, window = Node(header.cluster, Flows(self._seed)), Window()
+        node, window = Node(header.cluster, self._seed), Window()
         self._add(node, window, columns)
         self._write(node, window.sums, self._slot(header.node, header.cluster, index, late=late), outcome)
 
@@ -268,7 +267,7 @@ class Stage:
     def _compact(self, node: Node, taken: Sums) -> None:
         if node.silent and not node.windows:
             # It may have left the cluster; if not, it costs little to begin anew.
-            node.flows, node.groups = Flows(self._seed), None
+            node.forget()
             return
         if node.flows.compact(taken, [each.sums for each in node.windows.values()]):
             node.groups = None

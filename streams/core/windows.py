@@ -100,7 +100,7 @@ class Node:
     """What is known of one node; ``flows`` are what its windows' sums refer to, ``groups`` what the flows do."""
 
     cluster: str
-    flows: Flows
+    seed: bytes = b""
     groups: Groups | None = None
     silent: bool = False
     watermark_ns: int = 0
@@ -110,6 +110,18 @@ class Node:
     windows: dict[int, Window] = field(default_factory=dict)
     runs: OrderedDict[bytes, Run] = field(default_factory=OrderedDict)
     gaps: list[Gap] = field(default_factory=list)
+    _flows: Flows | None = None
+
+    @property
+    def flows(self) -> Flows:
+        """Its connections and pairs; made when first asked for, as many a node has left the cluster for good."""
+        if self._flows is None:
+            self._flows = Flows(self.seed)
+        return self._flows
+
+    def forget(self) -> None:
+        """Drop flows and groups, to which no window's sums refer any more."""
+        self._flows = self.groups = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +171,7 @@ class Partition:
         self.close_idle(timestamp_ms)
         node = self.nodes.get(header.node)
         if node is None:
-            node = self.nodes[header.node] = Node(header.cluster, Flows(self.seed))
+            node = self.nodes[header.node] = Node(header.cluster, self.seed)
         node.silent = False
         node.last_timestamp_ms = max(node.last_timestamp_ms, timestamp_ms)
         self.idle_from_ms = min(self.idle_from_ms, timestamp_ms + self.settings.idle_s * 1000)

@@ -160,6 +160,7 @@ def test_a_node_that_fell_silent_is_not_remembered_but_for_its_batches() -> None
     known = node.flows
     run.keep(run.stage.close_idle(START_NS // 1_000_000 + 100_000))
     assert len(run.logs) == 1
+    assert node._flows is None, "17 kB for each node that has left the cluster for good"
     assert node.flows is not known
     assert node.flows.connections.count == 1
     run.feed(message(1, [record("frontend-1", "backend-1", at_s=101)], end_s=102), message(2, [], end_s=140))
