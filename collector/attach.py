@@ -47,12 +47,13 @@ def discard(events: socket.socket) -> None:
 class Attachments:
     """tierflow's filters on the interfaces whose names match ``patterns``; blocking netlink calls."""
 
-    __slots__ = ("_attached", "_patterns", "_programs")
+    __slots__ = ("_attached", "_patterns", "_programs", "_refused")
 
     def __init__(self, patterns: Iterable[str], programs: dict[str, int]) -> None:
         self._patterns = tuple(patterns)
         self._programs = programs
         self._attached: dict[int, str] = {}
+        self._refused: set[int] = set()
 
     @property
     def interfaces(self) -> dict[int, str]:
@@ -60,7 +61,7 @@ class Attachments:
         return dict(self._attached)
 
     def follow(self) -> tuple[dict[int, str], dict[int, str]]:
-        """Attach to new interfaces; returns those that came and those that went."""
+        """Attach to new interfaces, and to those that refused before; returns those that came and those that went."""
         present = {
             index: name
             for index, name in socket.if_nameindex()
@@ -75,6 +76,7 @@ class Attachments:
             with IPRoute() as netlink:
                 came = {index: name for index, name in new.items() if self._attach(netlink, index, name)}
         self._attached |= came
+        self._refused &= present.keys()
         return came, gone
 
     def _attach(self, netlink: IPRoute, index: int, name: str) -> bool:
@@ -91,8 +93,11 @@ class Attachments:
         except NetlinkError as error:
             if name not in dict(_named()):
                 return False  # went while it was attached to
-            _log.warning("interface %s: could not attach: %s", name, os.strerror(error.code))
+            if index not in self._refused:
+                self._refused.add(index)
+                _log.warning("interface %s: could not attach, trying again: %s", name, os.strerror(error.code))
             return False
+        self._refused.discard(index)
         return True
 
     def detach(self) -> None:

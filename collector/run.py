@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PAST_S: Final = 0.005
 """A drain on the very boundary could take its time stamp before it."""
+LOOK_AGAIN_S: Final = 5.0
+"""How often interfaces are listed though no link event came."""
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +137,9 @@ async def _follow(source: FollowsLinks) -> None:
     loop.add_reader(events, changed.set)
     try:
         while True:
-            await changed.wait()
+            # An interface that refused is tried again, though nothing happens to it.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), LOOK_AGAIN_S)
             changed.clear()
             discard(events)
             try:

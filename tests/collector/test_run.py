@@ -122,3 +122,12 @@ async def test_interfaces_that_cannot_be_followed_end_the_collector(monkeypatch:
             await collect(source, broker)
     assert source.stopped
     assert broker.records == source.drains
+
+
+async def test_interfaces_are_looked_at_again_though_no_event_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    monkeypatch.setattr(module, "link_events", lambda: ours)
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.01)
+    with theirs, pytest.raises(UnavailableError, match="Too many open files"):
+        await collect(Links(), Broker())
