@@ -28,16 +28,14 @@ export function Choosers({ flows, selection, hover, onSelect }: Props): VNode {
   const { selection: pointed } = useWatched(hover);
   const { spaces, names, listed } = useMemo(() => choices(flows, selection), [flows, selection]);
   const shown = isEmpty(pointed) ? selection : { ...pointed, status: pointed.status || selection.status };
-  const flow = (key: string): string => {
-    const found = flows.find((each) => flowKey(each) === key);
-    return found ? flowTitle(found) : key;
-  };
+  const titles = useMemo(() => new Map(flows.map((flow) => [flowKey(flow), flowTitle(flow)])), [flows]);
+  const title = (key: string): string => titles.get(key) ?? key;
   return (
     <div class="choosers">
       <Chooser label="Status" none="Any status" value={shown.status} options={STATUS_OPTIONS} text={plain} onChosen={(status) => onSelect({ ...selection, status, flow: "" })} />
       <Chooser label="Namespace" none="All Namespaces" value={shown.namespace} options={spaces} text={plain} onChosen={(namespace) => onSelect({ ...NOTHING, status: selection.status, namespace })} />
       <Chooser label="Name" none="All Names" value={shown.name} options={names} text={plain} onChosen={(name) => onSelect({ ...selection, name, flow: "" })} />
-      <Chooser label="Flow" none="All Flows" value={shown.flow} options={listed} text={flow} onChosen={(key) => onSelect({ ...selection, flow: key })} />
+      <Chooser label="Flow" none="All Flows" value={shown.flow} options={listed} text={title} onChosen={(key) => onSelect({ ...selection, flow: key })} />
     </div>
   );
 }
