@@ -179,7 +179,7 @@ async def _measure(broker: Kafka, folder: Path, size: Size, workers: int, shares
     check(written.totals == filled.truth, "packets or bytes differ from the truth")
     begun = next(each for each in moments if each.all.batches)
     end = moments[-1].all
-    warm = _warm(moments, size.nodes // workers)
+    warm = _warm(moments, Counter(_dealt(workload, workers).values()))
     report = Report(
         f"streams, Kafka, {workers} worker{'s' * (workers > 1)}",
         {"records": filled.records, "connections": size.connections, "nodes": size.nodes, "windows": WINDOWS,
@@ -198,13 +198,18 @@ async def _measure(broker: Kafka, folder: Path, size: Size, workers: int, shares
     return report
 
 
-def _warm(moments: list[Moment], nodes: int) -> Done:
-    """What all had done, each worker when it had written one window of each of its nodes.
+def _warm(moments: list[Moment], nodes: Counter[int]) -> Done:
+    """What all had done, each worker when it had written one window of each of its partition's ``nodes``.
+
+    Which worker has which partition is not known: the most nodes of any are taken.
 
     A window is counted when its documents are in the topics. A short run may have written all before it is looked at.
     """
     first = [
-        next((each.workers[number] for each in moments[:-1] if each.workers[number].windows >= nodes), Done(0, 0, 0, 0))
+        next(
+            (each.workers[number] for each in moments[:-1] if each.workers[number].windows >= max(nodes.values())),
+            Done(0, 0, 0, 0),
+        )
         for number in range(len(moments[0].workers))
     ]
     return functools.reduce(operator.add, first)
@@ -219,6 +224,19 @@ class Filled:
     truth: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
+def _dealt(workload: Workload, partitions: int) -> dict[int, int]:
+    """A partition for each node, so that all hold nearly as much: some nodes have sixty times the records of others.
+
+    Where a hash of the name decides, as in production, the fullest partition says when two workers are done.
+    """
+    held = [0] * partitions
+    chosen = {}
+    for node, records in sorted(workload.interval(0).items(), key=lambda each: len(each[1]), reverse=True):
+        chosen[node] = held.index(min(held))
+        held[chosen[node]] += len(records)
+    return chosen
+
+
 async def _fill(bootstrap: str, workload: Workload, partitions: int) -> Filled:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=2_000_000)
     await producer.start()
@@ -226,6 +244,7 @@ async def _fill(bootstrap: str, workload: Workload, partitions: int) -> Filled:
         key, value = encode_message(message)
         await producer.send(topics.INVENTORY.name, value, key, partition=0)
     filled = Filled()
+    partition_of = _dealt(workload, partitions)
     for node, value in values_of(workload, WINDOWS * WINDOW_S):
         records = decode_batch(value).records
         filled.records += len(records)
@@ -233,7 +252,7 @@ async def _fill(bootstrap: str, workload: Workload, partitions: int) -> Filled:
         filled.windows.update((node, end) for end in ends.tolist())
         filled.truth += truth([value])
         key = workload.node_name(node).encode()
-        await producer.send(topics.FLOWS_RAW.name, value, key, partition=node % partitions)
+        await producer.send(topics.FLOWS_RAW.name, value, key, partition=partition_of[node])
     await producer.stop()
     return filled
 
