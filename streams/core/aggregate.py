@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tierflow.schemas.record import Reporter
-from tierflow.streams.core.grouping import group, hash_columns, runs
+from tierflow.streams.core.grouping import first_of_each, hash_columns, runs
 from tierflow.streams.core.join import DENY
 from tierflow.streams.core.sums import TOTALS
 
@@ -150,7 +150,7 @@ def _distinct_connections(
     counted = hash_columns(names, log_of)
     ordered = np.sort(counted)
     if (ordered[1:] == ordered[:-1]).any():
-        log_of = log_of[group(counted).firsts]
+        log_of = log_of[first_of_each(counted)]
     return np.bincount(log_of, minlength=size)
 
 

@@ -9,8 +9,6 @@ import numpy as np
 from tierflow.schemas.flow_log import ABSENT, EndpointType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from tierflow.inventory.snapshot import Snapshot
@@ -141,12 +139,6 @@ class Traces:
                     number = known[each] = self._intern(policy_set.traces[each])
                 numbers[position] = number
         return numbers[inverse]
-
-    def keep(self, versions: Sequence[Resources]) -> None:
-        """Forget which traces belonged to other policy versions than these."""
-        alive = {id(each) for each in versions}
-        for key in [each for each in self._by_set if each not in alive]:
-            del self._by_set[key]
 
     def _intern(self, trace: Trace) -> int:
         enforced, pending = tuple(trace.enforced_strings()), tuple(trace.pending_strings())

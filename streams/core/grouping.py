@@ -1,8 +1,7 @@
-"""Group rows by a 64-bit hash of their key columns: one sort, then sums over runs."""
+"""Distinct rows by a 64-bit hash of their key columns, and runs of equal values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -39,47 +38,11 @@ def hash_columns(*columns: NDArray[np.generic]) -> NDArray[np.uint64]:
     return mixed
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Runs of equal hashes.
-
-    Attributes:
-        order: int64[n], positions sorted by hash.
-        starts: int64[g], where each run begins in ``order``.
-        inverse: int64[n], the group of each row, in the rows' own order.
-    """
-
-    order: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    inverse: NDArray[np.int64]
-
-    @property
-    def firsts(self) -> NDArray[np.int64]:
-        """int64[g], one row of each group."""
-        return self.order[self.starts]
-
-    def total(self, values: NDArray[np.generic]) -> NDArray[np.uint64]:
-        """uint64[g], the exact sum of ``values`` in each group."""
-        if not len(self.starts):
-            return np.zeros(0, np.uint64)
-        return np.add.reduceat(values[self.order], self.starts, dtype=np.uint64)
-
-    def largest(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The largest of ``values`` in each group."""
-        return np.maximum.reduceat(values[self.order], self.starts) if len(self.starts) else values[:0]
-
-    def smallest(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The smallest of ``values`` in each group."""
-        return np.minimum.reduceat(values[self.order], self.starts) if len(self.starts) else values[:0]
-
-
-def group(hashes: NDArray[np.uint64]) -> Groups:
-    """Group rows by hash; groups are in ascending order of hash."""
+def first_of_each(hashes: NDArray[np.uint64]) -> I64:
+    """One position of each distinct hash, in ascending order of hash."""
     order = np.argsort(hashes)
-    starts, rows = runs(hashes[order])
-    inverse = np.empty(len(hashes), np.int64)
-    inverse[order] = rows
-    return Groups(order, starts, inverse)
+    starts, _ = runs(hashes[order])
+    return order[starts]
 
 
 def distinct_rows(hashes: NDArray[np.uint64], columns: Sequence[NDArray[np.generic]]) -> tuple[I64, I64]:

@@ -61,10 +61,10 @@ class _Made(dict[Any, tuple[str, bytes]]):
 class Texts:
     """Texts over numbers of :class:`Ends`, :class:`Traces` and Service ports."""
 
-    __slots__ = ("_dest", "_ends", "_labels", "_service", "_services", "_source", "_trace", "_traces", "_verdict")
+    __slots__ = ("_dest", "_ends", "_labels", "_service", "_source", "_trace", "_verdict")
 
     def __init__(self, ends: Ends, traces: Traces, services: Sequence[ServicePort]) -> None:
-        self._ends, self._traces, self._services = ends, traces, services
+        self._ends = ends
         self._labels: dict[tuple[str, tuple[int, ...]], bytes] = {}
 
         def verdict(key: tuple[int, int, int, int, int]) -> tuple[str, bytes]:
