@@ -39,19 +39,19 @@ if TYPE_CHECKING:
 
 LIMIT_S = 900
 WINDOWS = 3
+SMALL = Size(connections=20_000, nodes=10)
 GROUP_DELAY_MS = 10_000
 """How long a group that is empty waits for more members; Kafka's default of 3 s is short of a start with little CPU."""
 
 
 def run(quick: bool) -> list[Report]:
     """One worker on one partition, with a core of its own."""
-    return [measured(quick, 1, None)]
+    return [measured(SMALL if quick else Size(), 1, None)]
 
 
-def measured(quick: bool, workers: int, share: float | None) -> Report:
+def measured(size: Size, workers: int, share: float | None) -> Report:
     """So many workers on as many partitions of a broker of their own, each with a ``share`` of a core or all it can."""
     install()
-    size = Size(connections=20_000, nodes=10) if quick else Size()
     with tempfile.TemporaryDirectory(prefix="tierflow-bench-") as folder, contextlib.ExitStack() as stack:
         # A group forms once, when all workers are there, as with Kafka's own default.
         broker = make(Path(folder) / "kafka", group_delay_ms=GROUP_DELAY_MS * (workers > 1))
