@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+AS_A_USER_DOES = ("env", "--default-signal")
+"""Whoever runs the tests may ignore signals, as nohup and a shell's background do, and children inherit that."""
+
+
 def processes(state: Path) -> list[str]:
     """Command lines of the processes whose environment names this state folder."""
     found = []
@@ -33,7 +37,7 @@ def processes(state: Path) -> list[str]:
 @contextlib.contextmanager
 def up(state: Path, *command: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*command, sys.executable, "-m", "tierflow.cli.main", "up", "--lab", "--source", "synthetic",
+        [*AS_A_USER_DOES, *command, sys.executable, "-m", "tierflow.cli.main", "up", "--lab", "--source", "synthetic",
          "--broker-port", str(free_port()), "--console-port", "0"],
         env=os.environ | {"TIERFLOW_STATE": str(state)}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -92,7 +96,7 @@ def test_an_early_ctrl_c_is_130_too(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     manifests = Path(__file__).resolve().parents[2] / "deploy" / "storefront"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tierflow.cli.main", "policy", "verdict", "--manifests", str(manifests),
+        [*AS_A_USER_DOES, sys.executable, "-m", "tierflow.cli.main", "policy", "verdict", "--manifests", str(manifests),
          "--flows", str(fifo)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
