@@ -14,9 +14,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tierflow.schemas import topics
+from tierflow.schemas.ending import let_go
 from tierflow.schemas.errors import RejectedRecord, RejectReason, TransientError
 from tierflow.sinks import metrics as counted
-from tierflow.sinks.broker import broker_faults, let_go
+from tierflow.sinks.broker import broker_faults
 from tierflow.sinks.dead_letter import DeadLetters, Rejected, Tolerance
 from tierflow.sinks.documents import flatten
 from tierflow.sinks.duckdb.tables import FLOW_LOGS, LOSSES, POLICY_COUNTERS, TYPES

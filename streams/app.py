@@ -17,6 +17,7 @@ from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.credentials import credentials
+from tierflow.schemas.ending import let_go
 from tierflow.schemas.errors import UnavailableError
 from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.output import Output
@@ -68,7 +69,6 @@ class StreamSettings:
 
 HEARTBEAT_S: Final = 0.5
 """Members of a group hear of a change by their heartbeats, and nothing is read until the last of them has heard."""
-STOP_S: Final = 3.0
 SLOW_S: Final = 30.0
 """A worker whose loop has not come round for this long is not ready: most likely the broker takes nothing."""
 STUCK_S: Final = 300.0
@@ -202,10 +202,8 @@ async def run(
         state.reading = False
         for task in tasks:
             task.cancel()
-        # Nothing here is owed to anybody: what isn't acknowledged is read again. So no end is waited for beyond this.
-        ending = {*tasks, asyncio.create_task(app.stop())}
-        await asyncio.wait(ending, timeout=STOP_S)
-        await asyncio.wait({asyncio.create_task(output.stop()), asyncio.create_task(reader.stop())}, timeout=STOP_S)
+        await let_go(*tasks, app.stop())
+        await let_go(output.stop(), reader.stop())
 
 
 async def _watch(app: faust.App) -> None:

@@ -21,9 +21,9 @@ from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.credentials import credentials
+from tierflow.schemas.ending import let_go
 from tierflow.schemas.errors import TierflowError, TransientError
 from tierflow.sinks import metrics as counted
-from tierflow.sinks.broker import let_go
 from tierflow.sinks.elasticsearch.indices import IndexSettings
 from tierflow.sinks.elasticsearch.sink import KIND_OF, ElasticsearchSink, SinkSettings
 from tierflow.sinks.retry import Stopped
