@@ -73,10 +73,8 @@ def test_lists_come_in_pages_and_watches_ask_for_bookmarks(cluster: Cluster, mon
 
 def test_a_connection_cut_in_the_middle_of_a_watch_loses_and_repeats_nothing(cluster: Cluster) -> None:
     cluster.create(SHOP)
-    kubeconfig = cluster.kubeconfig("admin", ADMIN_TOKEN)
     with Proxy(cluster.port) as proxy:
-        kubeconfig.write_text(kubeconfig.read_text().replace(str(cluster.port), str(proxy.port)))
-        with Follower(kubeconfig) as follower:
+        with Follower(cluster.kubeconfig("admin", ADMIN_TOKEN, port=proxy.port)) as follower:
             truth = Truth(cluster, follower)
             follower.until(lambda: follower.source.watermark_ns, "synced")
             lists = follower.metrics.value(LISTS, reason="start")
@@ -114,36 +112,34 @@ def test_an_expired_token_is_told_counted_and_replaced_from_its_file_and_nothing
         return cluster.service_account_token("reader", account["metadata"]["uid"], time.time() + lasts_s)
 
     # The server takes it for a minute longer than it says: for five seconds from now.
-    kubeconfig = cluster.kubeconfig("reader", token(-55))
-    with Proxy(cluster.port) as proxy:
-        kubeconfig.write_text(kubeconfig.read_text().replace(str(cluster.port), str(proxy.port)))
-        with Follower(kubeconfig) as follower:
-            truth = Truth(cluster, follower)
-            follower.until(lambda: follower.source.watermark_ns, "synced")
-            lists = follower.metrics.value(LISTS, reason="start")
-            truth.run("web-1", [A], {"app": "web"})
-            truth.seen(ALL)
-            follower.until(lambda: follower.metrics.value(REFUSED, want="credentials"), "the token has expired")
-            follower.until(lambda: any("credentials refused (401)" in text for text in follower.said), "it is said")
-            # A watch outlives its token; one that is broken can't be opened with it again.
-            proxy.cut()
-            follower.until(
-                lambda: follower.metrics.value(REFUSED, want="credentials") > 10, "watches are refused as well"
-            )
-            stood_at = follower.source.watermark_ns
-            truth.delete("web-1")
-            truth.run("api-1", [A], {"app": "api"})
-            for _ in range(10):
-                follower.step()
-            assert follower.source.watermark_ns == stood_at, "the watermark moved without a watch"
-            assert holder_name(follower, A) == "web-1"
-            # While it is being rewritten the file is empty for a moment: that is read, too.
-            (cluster.folder / "reader.token").write_text("")
-            follower.until(lambda: any('"system:anonymous"' in text for text in follower.said), "we are nobody")
-            (cluster.folder / "reader.token").write_text(token(3600))
-            truth.seen(ALL)
-            truth.check(ALL)
-            assert follower.metrics.value(LISTS, reason="start") == lists, "the watches went on where they stopped"
+    with (
+        Proxy(cluster.port) as proxy,
+        Follower(cluster.kubeconfig("reader", token(-55), port=proxy.port)) as follower,
+    ):
+        truth = Truth(cluster, follower)
+        follower.until(lambda: follower.source.watermark_ns, "synced")
+        lists = follower.metrics.value(LISTS, reason="start")
+        truth.run("web-1", [A], {"app": "web"})
+        truth.seen(ALL)
+        follower.until(lambda: follower.metrics.value(REFUSED, want="credentials"), "the token has expired")
+        follower.until(lambda: any("credentials refused (401)" in text for text in follower.said), "it is said")
+        # A watch outlives its token; one that is broken can't be opened with it again.
+        proxy.cut()
+        follower.until(lambda: follower.metrics.value(REFUSED, want="credentials") > 10, "watches are refused as well")
+        stood_at = follower.source.watermark_ns
+        truth.delete("web-1")
+        truth.run("api-1", [A], {"app": "api"})
+        for _ in range(10):
+            follower.step()
+        assert follower.source.watermark_ns == stood_at, "the watermark moved without a watch"
+        assert holder_name(follower, A) == "web-1"
+        # While it is being rewritten the file is empty for a moment: that is read, too.
+        (cluster.folder / "reader.token").write_text("")
+        follower.until(lambda: any('"system:anonymous"' in text for text in follower.said), "we are nobody")
+        (cluster.folder / "reader.token").write_text(token(3600))
+        truth.seen(ALL)
+        truth.check(ALL)
+        assert follower.metrics.value(LISTS, reason="start") == lists, "the watches went on where they stopped"
 
 
 def test_a_policy_that_cant_be_used_is_shown_for_as_long_as_it_is_there(cluster: Cluster) -> None:

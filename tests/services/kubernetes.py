@@ -245,13 +245,13 @@ class Cluster:
         ).stdout  # fmt: skip
         return (signed + b"." + _base64url(signature)).decode()
 
-    def kubeconfig(self, name: str, token: str) -> Path:
-        """A kubeconfig whose token is in a file of its own, ``<name>.token``."""
+    def kubeconfig(self, name: str, token: str, *, port: int | None = None) -> Path:
+        """A kubeconfig whose token is in a file of its own, ``<name>.token``; by a proxy's port, if one is given."""
         token_file = self.folder / f"{name}.token"
         token_file.write_text(token)
         path = self.folder / f"{name}.kubeconfig"
         authority = str(self.folder / "certificates" / "apiserver.crt")
-        server = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": authority}
+        server = {"server": f"https://127.0.0.1:{port or self.port}", "certificate-authority": authority}
         content = {
             "apiVersion": "v1",
             "kind": "Config",
