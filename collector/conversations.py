@@ -9,7 +9,7 @@ import numpy as np
 
 from tierflow.collector.capture import INBOUND, OUTBOUND
 from tierflow.collector.drain import sweep
-from tierflow.collector.map_layout import CONVERSATION, KEY
+from tierflow.collector.map_layout import CONVERSATION, ENDED, FIN_LOCAL, FIN_REMOTE, KEY
 from tierflow.collector.packet import ICMP, ICMPV6, TCP, Packet
 from tierflow.schemas.record import RECORD, Mark, Reporter, TcpFlag
 
@@ -34,9 +34,7 @@ class _Conversation:
     reporter: int
     marks: int
     answered: bool
-    fin_local: bool = False
-    fin_remote: bool = False
-    closed: bool = False
+    ended: int = 0
 
 
 @dataclass(slots=True)
@@ -127,7 +125,7 @@ class Conversations:
         known = list(self._states.items())
         keys = np.array([key for key, _ in known], KEY)
         states = np.zeros(len(known), CONVERSATION)
-        for field in ("last_seen_ns", "dst_port", "reporter", "marks", "closed", "answered"):
+        for field in ("last_seen_ns", "dst_port", "reporter", "marks", "ended", "answered"):
             states[field] = [getattr(state, field) for _, state in known]
         found = sweep(keys, states, np.unique(keys["ifindex"]), now_ns, silent_since_ns, now_ns)
         for index in found.forget:
@@ -172,7 +170,7 @@ class Conversations:
         state = self._states.get(key)
         opens = packet.tcp_flags & (TcpFlag.SYN | TcpFlag.ACK) == TcpFlag.SYN and packet.proto == TCP
         if state is not None and opens:
-            if state.closed or state.answered:
+            if state.ended == ENDED or state.answered:
                 state = None
             else:
                 state.syn_ns = 0
@@ -211,9 +209,9 @@ def _shake(state: _Conversation, flags: int, from_pod: bool, now_ns: int) -> tup
         if state.syn_ns:
             rtt_us = (now_ns - state.syn_ns) // 1000 or 1
         state.syn_ns, state.answered = 0, True
-    if flags & TcpFlag.FIN:
-        state.fin_local, state.fin_remote = state.fin_local or from_pod, state.fin_remote or not from_pod
-    if not state.closed and (flags & TcpFlag.RST or (state.fin_local and state.fin_remote)):
-        state.closed = True
-        return rtt_us, Mark.COMPLETED
-    return rtt_us, 0
+    before = state.ended
+    if flags & TcpFlag.RST:
+        state.ended = ENDED
+    elif flags & TcpFlag.FIN:
+        state.ended |= FIN_LOCAL if from_pod else FIN_REMOTE
+    return rtt_us, Mark.COMPLETED if before != ENDED and state.ended == ENDED else 0

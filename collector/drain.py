@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tierflow.collector.map_layout import ENDED
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.record import RECORD, Mark, Reporter
 
@@ -70,7 +71,7 @@ def sweep(
         unix_ns: Unix time of ``now_ns``: the last time of the records that are made.
     """
     tcp = keys["proto"] == TCP
-    closed = conversations["closed"] != 0
+    closed = conversations["ended"] == ENDED
     allowed_s = np.where(tcp, np.where(conversations["answered"] != 0, ESTABLISHED_S, UNANSWERED_S), IDLE_S)
     allowed_s = np.where(closed, LINGER_S, allowed_s)
     age_ns = np.int64(now_ns) - conversations["last_seen_ns"].astype(np.int64)

@@ -29,18 +29,21 @@ CONVERSATION: Final = np.dtype(
     [
         ("last_seen_ns", "<u8"),
         ("syn_ns", "<u8"),
+        ("ended", "<u8"),
         ("lost_epoch", "<u4"),
         ("dst_port", "<u2"),
         ("reporter", "u1"),
         ("marks", "u1"),
-        ("fin_local", "u1"),
-        ("fin_remote", "u1"),
-        ("closed", "u1"),
         ("answered", "u1"),
-        ("zero", "<u4"),
+        ("zero", "u1", (7,)),
     ]
 )
-"""``struct conversation``, 32 bytes, what outlives a drain."""
+"""``struct conversation``, 40 bytes, what outlives a drain."""
+
+FIN_LOCAL: Final = 1
+FIN_REMOTE: Final = 2
+ENDED: Final = FIN_LOCAL | FIN_REMOTE
+"""What ``ended`` says of a conversation that is over: both ends sent a FIN, or one a reset."""
 
 LOSS: Final = np.dtype([("records", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
 """``struct loss``, one row for each possible CPU."""

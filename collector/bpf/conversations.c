@@ -7,7 +7,9 @@
  * declares the maps; COUNTER_ENTRIES and CONVERSATION_ENTRIES come from the loader.
  *
  * Exactness: packets and bytes are atomic adds; user space swaps the two counter maps through an array of maps, whose
- * update waits until no program can still write the map that was taken out. TCP flags have one byte for each direction.
+ * update waits until no program can still write the map that was taken out. Whatever two CPUs may change at once (both
+ * ends of a connection close at the same moment) is changed by one atomic instruction; those are of 64 bits, for which
+ * BCC's compiler emits them, and need Linux 5.12 (5.18 on arm64).
  */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/pkt_cls.h>
@@ -22,6 +24,10 @@
 #define TCP_SYN 2
 #define TCP_RST 4
 #define TCP_ACK 16
+
+#define FIN_LOCAL 1
+#define FIN_REMOTE 2
+#define ENDED (FIN_LOCAL | FIN_REMOTE)
 
 #define EPHEMERAL 32768 /* Linux' first ephemeral port */
 #define RESERVED 1024
@@ -38,14 +44,13 @@ struct conversation_key {
 struct conversation {
 	u64 last_seen_ns; /* when the latest counter entry was made */
 	u64 syn_ns;       /* the SYN that a SYN-ACK will answer; zero: none, answered, or sent twice */
+	u64 ended;        /* FIN_LOCAL, FIN_REMOTE; a reset counts as both. Changed by or_in() alone */
 	u32 lost_epoch;   /* drain in which a record of it was last counted as lost, so that it counts once */
 	u16 dst_port;     /* ICMP: type << 8 | code of the first packet; else the responder's port */
 	u8 reporter;
 	u8 marks;         /* STARTED until the first counter entry is made; GUESSED */
-	u8 fin_local, fin_remote;
-	u8 closed;
-	u8 answered; /* SYN-ACK seen, or taken up after it */
-	u32 zero; /* no hole: the verifier refuses uninitialised bytes */
+	u8 answered;      /* SYN-ACK seen, or taken up after it */
+	u8 zero[7];       /* no hole: the verifier refuses uninitialised bytes */
 };
 
 struct fragment_key {
@@ -139,6 +144,20 @@ static __always_inline int sender_began(struct packet *p, u8 *marks)
 	return 1;
 }
 
+/* Set bits; what the word was before says to just one of several CPUs that it set the last bit. */
+static __always_inline u64 or_in(u64 *word, u64 bits)
+{
+	return __sync_fetch_and_or(word, bits);
+}
+
+/* TCP flags and marks of an entry, which share a word. */
+static __always_inline void add_flags(struct tierflow_record *entry, u8 fwd, u8 rev, u8 marks)
+{
+	if (fwd & ~entry->tcp_flags_fwd || rev & ~entry->tcp_flags_rev || marks & ~entry->marks)
+		or_in((void *)entry + TIERFLOW_FLAGS_WORD,
+		      (u64)fwd << 32 | (u64)rev << 40 | (u64)marks << 48);
+}
+
 static __always_inline void lose(struct conversation *state, u64 bytes)
 {
 	u32 zero = 0;
@@ -163,7 +182,7 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 	struct conversation *state = 0;
 	u32 zero = 0;
 	u64 now, rtt = 0;
-	u8 marks = 0, closes = 0, handshake;
+	u8 marks = 0, handshake;
 	void *counters;
 	int forward, parsed;
 
@@ -202,7 +221,7 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 		state = conversations.lookup(&key);
 		if (state && handshake && (p.tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 			/* A new connection on the ports of one that ended, or that was taken up in its middle. */
-			if (state->closed || state->answered) {
+			if (state->ended == ENDED || state->answered) {
 				conversations.delete(&key);
 				state = 0;
 			} else {
@@ -222,7 +241,7 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 				fresh.dst_port = p.icmp;
 			else
 				fresh.dst_port = began ? p.dst_port : p.src_port;
-			conversations.update(&key, &fresh);
+			conversations.insert(&key, &fresh); /* the other end's packet may have been first */
 			state = conversations.lookup(&key);
 			if (!state)
 				return TC_ACT_UNSPEC;
@@ -234,15 +253,11 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 				state->syn_ns = 0;
 				state->answered = 1;
 			}
-			if (p.tcp_flags & TCP_FIN) {
-				if (direction == FROM_POD)
-					state->fin_local = 1;
-				else
-					state->fin_remote = 1;
-			}
-			if (!state->closed && (p.tcp_flags & TCP_RST || (state->fin_local && state->fin_remote))) {
-				state->closed = 1;
-				closes = TIERFLOW_MARK_COMPLETED;
+			if (p.tcp_flags & (TCP_FIN | TCP_RST)) {
+				u64 ends = p.tcp_flags & TCP_RST ? ENDED : direction == FROM_POD ? FIN_LOCAL : FIN_REMOTE;
+				u64 before = or_in(&state->ended, ends);
+				if (before != ENDED && (before | ends) == ENDED)
+					marks |= TIERFLOW_MARK_COMPLETED;
 			}
 		}
 	}
@@ -280,21 +295,16 @@ static __always_inline int count(struct __sk_buff *skb, u32 direction)
 	if (forward) {
 		__sync_fetch_and_add(&entry->packets_fwd, 1);
 		__sync_fetch_and_add(&entry->bytes_fwd, p.bytes);
-		if ((entry->tcp_flags_fwd | p.tcp_flags) != entry->tcp_flags_fwd)
-			entry->tcp_flags_fwd |= p.tcp_flags;
+		add_flags(entry, p.tcp_flags, 0, marks);
 	} else {
 		__sync_fetch_and_add(&entry->packets_rev, 1);
 		__sync_fetch_and_add(&entry->bytes_rev, p.bytes);
-		if ((entry->tcp_flags_rev | p.tcp_flags) != entry->tcp_flags_rev)
-			entry->tcp_flags_rev |= p.tcp_flags;
+		add_flags(entry, 0, p.tcp_flags, marks);
 	}
 	if (now > entry->last_seen_ns)
 		entry->last_seen_ns = now;
 	if (rtt)
 		entry->handshake_rtt_us = rtt;
-	marks |= closes;
-	if (marks)
-		entry->marks |= marks;
 	return TC_ACT_UNSPEC;
 }
 

@@ -35,11 +35,13 @@ struct tierflow_record {
 	__u16 nat_dst_port;
 	__u8 proto;                   /* IANA protocol number */
 	__u8 reporter;
-	/* The last four bytes are one aligned word, so that flags can be or-ed in atomically. */
+	/* These share the last aligned word of eight bytes, so that two CPUs can or flags in at once. */
 	__u8 tcp_flags_fwd;
 	__u8 tcp_flags_rev;
 	__u8 marks;
 	__u8 reserved;
 };
+
+#define TIERFLOW_FLAGS_WORD 96 /* its offset */
 
 #endif

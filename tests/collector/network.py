@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -109,7 +110,16 @@ class Network:
         )  # fmt: skip
 
     def python(self, namespace: str, program: str, *arguments: str) -> str:
-        return self.on(namespace, sys.executable, "-c", program, *arguments).stdout
+        """What ``program`` printed, once it has ended and its connections too.
+
+        A server's FIN comes when the server gets to it: that may be after its client is gone.
+        """
+        printed = self.on(namespace, sys.executable, "-c", program, *arguments).stdout
+        deadline = time.monotonic() + 60
+        while any(inside(pod, open_connections) for pod in (self.a, self.b)):
+            assert time.monotonic() < deadline, "a connection was left open"
+            time.sleep(0.005)  # between two looks at a table that the kernel writes
+        return printed
 
     def counters(self) -> dict[str, tuple[int, int]]:
         """Packets and bytes by nftables counter."""
@@ -118,6 +128,17 @@ class Network:
         listed = json.loads(self.on(self.node, "nft", "-j", "list", "counters").stdout)["nftables"]
         found = [item["counter"] for item in listed if "counter" in item]
         return {item["name"]: (item["packets"], item["bytes"]) for item in found}
+
+
+def open_connections() -> list[str]:
+    """The calling thread's network namespace's TCP sockets that may still send something."""
+    listening, waiting = "0A", "06"  # TIME_WAIT answers only what is sent again
+    lines = [
+        line
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/thread-self/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+    ]
+    return [line for line in lines if line.split()[3] not in (listening, waiting)]
 
 
 def inside(namespace: str, work: Callable[[], Any]) -> Any:

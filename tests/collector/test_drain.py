@@ -7,7 +7,7 @@ import pytest
 
 from tierflow.collector import conntrack
 from tierflow.collector.drain import ESTABLISHED_S, IDLE_S, LINGER_S, UNANSWERED_S, Sweep, sweep
-from tierflow.collector.map_layout import CONVERSATION, KEY
+from tierflow.collector.map_layout import CONVERSATION, ENDED, KEY
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.record import RECORD, Mark, Reporter
 
@@ -23,7 +23,7 @@ def look(
     key, state = np.zeros(1, KEY), np.zeros(1, CONVERSATION)
     key["proto"], key["ifindex"], key["local_port"], key["remote_port"] = proto, interface, 40_000, 80
     state["last_seen_ns"] = int((NOW_S - silent_s) * NS_PER_S)
-    state["answered"], state["closed"], state["marks"] = answered, closed, marks
+    state["answered"], state["ended"], state["marks"] = answered, ENDED if closed else 0, marks
     state["reporter"], state["dst_port"] = Reporter.SRC, 80
     since = None if silent_since_s is None else int(silent_since_s * NS_PER_S)
     return sweep(key, state, np.array([INTERFACE], np.uint32), NOW_S * NS_PER_S, since, UNIX_S * NS_PER_S)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.network import HTTP_CLIENT, POD_B, SERVICE, Network, inside, need_bcc
-from tests.collector.test_live import collecting, http_server
+from tests.collector.test_live import collecting, serving
 from tierflow.collector.capture import TruncatedError, frames
 from tierflow.collector.pcap import PcapSettings, PcapSource
 from tierflow.schemas.errors import ConfigurationError, TierflowError
@@ -81,7 +81,7 @@ def test_a_capture_gives_the_records_that_the_live_source_gave_of_the_same_packe
     need_bcc("tcpdump", "ip", "nft")
     file = tmp_path / "node.pcap"
     # The server is started within both: what it sends as it starts must be in both.
-    with Network() as network, capturing(network, file), collecting(network, tmp_path) as live, http_server(network):
+    with Network() as network, capturing(network, file), collecting(network, tmp_path) as live, serving(network):
         network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "10", "300000")
         network.python(network.a, HTTP_CLIENT, SERVICE, "500")
         network.python(network.a, PING, POD_B)
