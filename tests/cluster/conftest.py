@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from tests.cluster import dns
-from tests.cluster.site import CHART, IMAGES, NAMESPACE, STOREFRONT, TOKEN, TOPIC_PREFIX, WINDOW_S, Site, build
+from tests.cluster.site import CHART, NAMESPACE, STOREFRONT, TOKEN, TOPIC_PREFIX, WINDOW_S, Site
 from tests.conftest import absent
-from tests.services import cluster_kafka, coredns, helm, kafka
+from tests.services import cluster_kafka, coredns, helm, images, kafka
 from tests.services.cluster import cluster as cluster
 from tests.services.cluster_parts import NODE
 from tierflow.lab import truth
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(cluster: Cluster) -> Site:
     """The cluster with Kafka beside it, tierflow, the storefront, its policies and their enforcement."""
     if shutil.which("mmdebstrap") is None or not (helm.folder() / "helm").exists():
         absent("mmdebstrap or helm is absent: `make services` fetches them")
@@ -34,7 +34,7 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     if not (kafka.folder() / "complete").exists() or shutil.which("java") is None:
         absent("Kafka is absent: `make services` fetches it")
     credentials = cluster_kafka.start(cluster)
-    load_images(cluster, tmp_path_factory.mktemp("images"))
+    load_images(cluster)
     made = Site(cluster, cluster.folder / "values.yaml")
     made.values.write_text(yaml.safe_dump(values()))
     cluster.inside("nft", "-f", "-", stdin=truth.ruleset())
@@ -56,12 +56,14 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     return made
 
 
-def load_images(cluster: Cluster, folder: Path) -> None:
+def load_images(cluster: Cluster) -> None:
     """Build and import all images, one importing while the next is written."""
+    folder = cluster.folder / "images"
+    folder.mkdir()
     with concurrent.futures.ThreadPoolExecutor(1) as importing:
         loads = []
-        for target in IMAGES:
-            archive = build(target, folder)
+        for target in images.IMAGES:
+            archive = images.build(target, folder)
             loads.append(importing.submit(_load, cluster, archive))
         for each in loads:
             each.result()

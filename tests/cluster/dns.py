@@ -6,9 +6,10 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.site import IMAGES, STOREFRONT
+from tests.cluster.site import STOREFRONT
 from tests.services import coredns
 from tests.services.cluster_parts import INTERNET_ADDRESSES
+from tests.services.images import IMAGES
 
 if TYPE_CHECKING:
     from tests.cluster.site import Site

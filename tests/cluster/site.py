@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +28,6 @@ TOPIC_PREFIX: Final = "e2e."
 TOKEN: Final = "token-of-the-cluster-test"
 STABLE_S: Final = 3.0
 """Longer than a call may take: counters that stood still for so long will not move again."""
-TAG: Final = "0.1.0"
-IMAGES: Final = {
-    "tierflow": ("docker.io/library/tierflow:0.1.0", "docker.io/library/tierflow:0.1.1"),
-    "collector": ("docker.io/library/tierflow-collector:0.1.0", "docker.io/library/tierflow-collector:0.1.1"),
-    "storefront": ("docker.io/tierflow/storefront:latest",),
-    "enforcer": ("docker.io/tierflow/enforcer:latest",),
-}
-"""Targets of the Dockerfile and the names that the node knows them by; 0.1.1 is what is upgraded to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +156,6 @@ class Site:
     def resume(self) -> None:
         """Let the storefront call again."""
         self.signal_storefront(signal.SIGUSR2)
-
-
-def build(target: str, folder: Path) -> Path:
-    """The image of a target of the Dockerfile as an archive, from the user's cache where nothing changed."""
-    archive = folder / f"{target}.tar"
-    builder = str(ROOT / "deploy" / "images" / "rootfs")
-    done = subprocess.run(
-        [builder, target, str(archive), *(part for tag in IMAGES[target] for part in ("--tag", tag))],
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return archive
 
 
 def _local(document: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 All of it runs in network, mount and process namespaces of its own, with its state in one temporary folder, so that
 ending the namespaces' first process ends everything: pods, rules, interfaces and mounts. What lies outside of
-namespaces (control groups, three kernel settings that the kubelet changes) is put back by :meth:`Cluster.stop`.
+namespaces is put back by :meth:`Cluster.stop`, or at the next start where that never came to pass (outside.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import absent
-from tests.services import helm, kubernetes
+from tests.services import helm, kubernetes, outside
 from tests.services.cluster_parts import (
     BUILT,
     CNI_FOLDER,
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SYSTEM = ("etcd", "containerd", "runc", "ctr", "conntrack", "nft", "ip", "nsenter", "unshare", "gcc", "openssl")
-CPU_SHARES = 8 * 1024
-KERNEL_SETTINGS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
 LOCK = Path(tempfile.gettempdir()) / "tierflow-cluster.lock"
 """Held by the machine's one cluster at a time: two would share control groups, kernel settings and 2 cores."""
 # A test run that is killed takes its cluster with it.
@@ -96,16 +93,14 @@ class Cluster:
     """One node; ``start`` brings it up, ``stop`` leaves nothing behind.
 
     Args:
-        folder: an empty folder of its own on a real file system (containerd makes overlays in it).
+        folder: by ``outside.make_folder``, on a real file system (containerd makes overlays in it).
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.name = f"tierflow-{os.getpid()}"
         self._init: subprocess.Popen[bytes] | None = None
         self._init_pid = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._settings: dict[str, str] = {}
 
     def start(self) -> None:
         """Start everything; returns when the node is Ready.
@@ -113,10 +108,9 @@ class Cluster:
         Raises:
             RuntimeError: a part ended or wasn't ready in time; the message has its last lines.
         """
-        self._settings = {name: (Path("/proc/sys") / name).read_text() for name in KERNEL_SETTINGS}
-        write_configuration(self.folder, self.name)
+        write_configuration(self.folder, self.folder.name)
         self._make_namespaces()
-        self._make_control_groups()
+        outside.make_control_groups(self.folder.name)
         for name in ("etcd", "apiserver"):
             self.run(name)
         self.wait("the API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False).stdout == "ok")
@@ -137,14 +131,7 @@ class Cluster:
             self._init.wait(timeout=30)
             for process in self._processes.values():
                 process.wait(timeout=30)
-        for name, value in self._settings.items():
-            path = Path("/proc/sys") / name
-            if path.read_text() != value:
-                path.write_text(value)
-        deadline = time.monotonic() + 20
-        while not self._remove_control_groups() and time.monotonic() < deadline:
-            time.sleep(0.2)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        outside.put_back(self.folder)
 
     def kubectl(
         self, *arguments: str, check: bool = True, stdin: str | None = None
@@ -175,7 +162,7 @@ class Cluster:
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):  # it ended meanwhile
                     arguments = (entry / "cmdline").read_bytes().split(b"\0")
-                    if word.encode() in arguments and f"/{self.name}/" in (entry / "cgroup").read_text():
+                    if word.encode() in arguments and f"/{self.folder.name}/" in (entry / "cgroup").read_text():
                         found.append(int(entry.name))
         return found
 
@@ -282,32 +269,6 @@ class Cluster:
             "echo 1 > /proc/sys/net/ipv4/ip_forward",
         )
 
-    def _hierarchies(self) -> list[Path]:
-        return [path for path in CONTROL_GROUPS.iterdir() if path.is_dir() and (path / "cgroup.procs").exists()]
-
-    def _make_control_groups(self) -> None:
-        for hierarchy in self._hierarchies() or [CONTROL_GROUPS]:
-            (hierarchy / self.name).mkdir(exist_ok=True)
-            weight = hierarchy / self.name / "cpu.shares"
-            if weight.exists():
-                # All pods together are one of this machine's tasks otherwise, whatever else runs beside them.
-                weight.write_text(str(CPU_SHARES))
-            if (hierarchy / "cpuset.cpus").exists():
-                for setting in ("cpuset.cpus", "cpuset.mems"):
-                    (hierarchy / self.name / setting).write_text((hierarchy / setting).read_text())
-
-    def _remove_control_groups(self) -> bool:
-        gone = True
-        for hierarchy in self._hierarchies():
-            top = hierarchy / self.name
-            for folder in sorted([top, *top.rglob("*/")], key=lambda each: len(each.parts), reverse=True):
-                if folder.is_dir():
-                    try:
-                        folder.rmdir()
-                    except OSError:
-                        gone = False
-        return gone
-
     def _import_pause(self) -> None:
         source = self.folder / "pause.c"
         source.write_text(PAUSE)
@@ -342,7 +303,8 @@ def running() -> Iterator[Cluster]:
     """A cluster for as long as the context lasts."""
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cluster = Cluster(Path(tempfile.mkdtemp(prefix="tierflow-cluster-")))
+        outside.sweep()
+        cluster = Cluster(outside.make_folder())
         try:
             cluster.start()
             yield cluster
