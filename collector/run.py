@@ -137,15 +137,16 @@ async def _follow(source: FollowsLinks) -> None:
     loop.add_reader(events, changed.set)
     try:
         while True:
+            # First without an event: a link that came after the source's own look, before this listened, sends no more.
+            try:
+                await asyncio.to_thread(source.follow)
+            except OSError as error:
+                raise UnavailableError(f"the pods' interfaces can't be followed: {error.strerror or error}") from error
             # An interface that refused is tried again, though nothing happens to it.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), LOOK_AGAIN_S)
             changed.clear()
             discard(events)
-            try:
-                await asyncio.to_thread(source.follow)
-            except OSError as error:
-                raise UnavailableError(f"the pods' interfaces can't be followed: {error.strerror or error}") from error
     finally:
         loop.remove_reader(events)
         events.close()

@@ -41,10 +41,16 @@ class Records:
 
 
 class Links(Records):
-    """Whose interfaces can't be followed."""
+    """Whose interfaces can be followed ``looks`` times, then no more."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self._looks = looks
 
     def follow(self) -> None:
-        raise OSError(24, "Too many open files")
+        if not self._looks:
+            raise OSError(24, "Too many open files")
+        self._looks -= 1
 
 
 class Broker:
@@ -111,23 +117,34 @@ async def test_a_publisher_that_fails_ends_the_collector() -> None:
     assert source.stopped
 
 
-async def test_interfaces_that_cannot_be_followed_end_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Whatever is sent here is an event to the collector, which looks again for nothing else."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     monkeypatch.setattr(module, "link_events", lambda: ours)
-    source, broker = Links(), Broker()
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 3600)
     with theirs:
-        theirs.send(b"a link came")
-        with pytest.raises(UnavailableError, match="interfaces can't be followed: Too many open files"):
-            await collect(source, broker)
+        yield theirs
+
+
+async def test_interfaces_that_cannot_be_followed_end_the_collector(link: socket.socket) -> None:
+    source, broker = Links(looks=1), Broker()
+    link.send(b"a link came")
+    with pytest.raises(UnavailableError, match="interfaces can't be followed: Too many open files"):
+        await collect(source, broker)
     assert source.stopped
     assert broker.records == source.drains
 
 
+@pytest.mark.usefixtures("link")
+async def test_a_link_that_came_before_events_were_listened_to_is_looked_for() -> None:
+    with pytest.raises(UnavailableError, match="Too many open files"):
+        await collect(Links(looks=0), Broker())
+
+
+@pytest.mark.usefixtures("link")
 async def test_interfaces_are_looked_at_again_though_no_event_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    monkeypatch.setattr(module, "link_events", lambda: ours)
     monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.01)
-    with theirs, pytest.raises(UnavailableError, match="Too many open files"):
-        await collect(Links(), Broker())
+    with pytest.raises(UnavailableError, match="Too many open files"):
+        await collect(Links(looks=2), Broker())
