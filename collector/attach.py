@@ -74,10 +74,20 @@ class Attachments:
         new = {index: name for index, name in present.items() if index not in self._attached}
         if new:
             with IPRoute() as netlink:
-                came = {index: name for index, name in new.items() if self._attach(netlink, index, name)}
-        self._attached |= came
+                came = {index: name for index, name in new.items() if self._take(netlink, index, name)}
         self._refused &= present.keys()
         return came, gone
+
+    def _take(self, netlink: IPRoute, index: int, name: str) -> bool:
+        """Attach to an interface that is known before its programs count: to a sweep, what isn't known has ended."""
+        self._attached[index] = name
+        attached = False
+        try:
+            attached = self._attach(netlink, index, name)
+        finally:
+            if not attached:
+                del self._attached[index]
+        return attached
 
     def _attach(self, netlink: IPRoute, index: int, name: str) -> bool:
         try:

@@ -130,9 +130,9 @@ class EbpfSource:
 
     def follow(self) -> None:
         """Attach to interfaces that came; note those that went."""
-        if self._attachments is None:
-            return
         with self._lock:
+            if self._attachments is None:
+                return
             came, gone = self._attachments.follow()
         self._vanished = self._vanished or bool(gone)
         if came:
@@ -164,11 +164,11 @@ class EbpfSource:
 
     def stop(self) -> None:
         """Close; detach and unpin, unless another collector shall take over."""
-        handed_over = self._settings.hand_over and self._attachments is not None
-        if self._attachments is not None and not handed_over:
-            with self._lock:
-                self._attachments.detach()
-        self._attachments = None
+        with self._lock:  # a look at the interfaces that waits for it attaches to none of them any more
+            attachments, self._attachments = self._attachments, None
+            handed_over = self._settings.hand_over and attachments is not None
+            if attachments is not None and not handed_over:
+                attachments.detach()
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
@@ -252,11 +252,12 @@ class EbpfSource:
             self._span = span
         self._vanished = False
         self._next_sweep_s = now_s + SWEEP_S
-        interfaces = np.array(list(self.interfaces), np.uint32)
         now_ns = unix_ns - offset_ns
         silent_since_ns = span * width_ns - offset_ns if alive else None
         made, forget = [np.zeros(0, RECORD)], [np.zeros(0, KEY)]
         for keys, states in self._states.peek(self._fds["conversations"]):
+            # Listed behind each chunk: what has come by now may speak in it.
+            interfaces = np.array(list(self.interfaces), np.uint32)
             found = sweep(keys, states, interfaces, now_ns, silent_since_ns, unix_ns)
             made.append(found.records)
             forget.append(keys[found.forget])
