@@ -28,6 +28,7 @@ _SYSCALL_NUMBERS: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64
 _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM = 1, 2, 3
 _OBJ_GET, _OBJ_GET_INFO_BY_FD = 7, 15
 _MAP_LOOKUP_BATCH, _MAP_LOOKUP_AND_DELETE_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 25, 26, 27
+_NOEXIST: Final = 1
 
 CHUNK: Final = 65_536
 """Entries fetched in one call."""
@@ -73,6 +74,17 @@ def open_pinned(path: Path) -> int:
 def update(fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:
     """Write one entry; for an array of maps this returns when no program still uses the map that was replaced."""
     _bpf(_MAP_UPDATE_ELEM, _attributes("=IIQQQ", fd, 0, key.ctypes.data, value.ctypes.data, 0))
+
+
+def add_each(fd: int, keys: NDArray[Any], values: NDArray[Any]) -> None:
+    """Write the entries that aren't there yet; few: one call each."""
+    for index in range(len(keys)):
+        key, value = (rows.ctypes.data + index * rows.dtype.itemsize for rows in (keys, values))
+        try:
+            _bpf(_MAP_UPDATE_ELEM, _attributes("=IIQQQ", fd, 0, key, value, _NOEXIST))
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
 
 
 def look_up(fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:

@@ -111,14 +111,17 @@ class EbpfSource:
         self._make_folder()
         self._load()
         self._fds = {name: bpf_syscall.open_pinned(self._folder / name) for name in PINNED}
-        left = self._left_behind()
+        left, adopted_ns = self._left_behind(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for folder in left:
             self._adopt_conversations(folder)
         self._point_to("counters_a")
         self._attachments = Attachments(self._settings.interfaces, self._fds)
         self.follow()
-        # Only now does nothing write to the old maps any more: their filters have been replaced.
+        # Only now does nothing write to the old maps any more: their filters have been replaced, and this waits for
+        # those that still run.
+        self._point_to("counters_a")
         for folder in left:
+            self._adopt_begun_since(folder, adopted_ns)
             self._inherit(folder)
         self._ended_ns = time.time_ns()
 
@@ -273,6 +276,15 @@ class EbpfSource:
         for fd in _pinned(folder, "conversations"):
             for keys, states in self._states.peek(fd):
                 bpf_syscall.update_batch(self._fds["conversations"], keys, states)
+
+    def _adopt_begun_since(self, folder: Path, since_ns: int) -> None:
+        """What began under the old filters after the others had been adopted; else its next packet began it anew."""
+        if not folder.name.startswith(layout_name()):
+            return
+        for fd in _pinned(folder, "conversations"):
+            for keys, states in self._states.peek(fd):
+                new = states["last_seen_ns"] >= since_ns
+                bpf_syscall.add_each(self._fds["conversations"], keys[new], states[new])
 
     def _inherit(self, folder: Path) -> None:
         """What a killed collector had counted: its records where the layout is ours, else a loss that is said."""
