@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -206,10 +207,13 @@ class EbpfSource:
 
     def _load(self) -> None:
         entries = str(self._settings.max_conversations)
-        with subprocess.Popen(
-            [sys.executable, "-m", "tierflow.collector.loader", str(self._folder), entries, entries],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        ) as loader:  # fmt: skip
+        with (
+            tempfile.TemporaryDirectory(prefix="tierflow-headers-") as scratch,
+            subprocess.Popen(
+                [sys.executable, "-m", "tierflow.collector.loader", str(self._folder), entries, entries, scratch],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            ) as loader,
+        ):  # fmt: skip
             self._loader = loader
             if self._abandoned:
                 loader.terminate()

@@ -1,15 +1,16 @@
 """Compiles and loads the eBPF program with BCC in a process of its own, and pins what it made.
 
-Run as ``python -m tierflow.collector.loader FOLDER COUNTER_ENTRIES CONVERSATION_ENTRIES``; it exits when all is pinned
-in FOLDER on a bpf file system, and the compiler's memory goes with it.
+Run as ``python -m tierflow.collector.loader FOLDER COUNTER_ENTRIES CONVERSATION_ENTRIES SCRATCH``; it exits when all is
+pinned in FOLDER on a bpf file system, and the compiler's memory goes with it. SCRATCH is an empty folder, which it
+removes; whoever starts it does so too, since it may be killed.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,28 +69,27 @@ def kernel_headers(folder: Path, modules: Path = Path("/lib/modules"), sources: 
     return folder
 
 
-def load(folder: Path, counter_entries: int, conversation_entries: int) -> None:
+def load(folder: Path, counter_entries: int, conversation_entries: int, scratch: Path) -> None:
     """Compile, load and pin maps and programs under ``folder``.
 
     Raises:
         UnavailableError: something that is needed is missing, or the kernel refused the program.
     """
     bcc = import_bcc()
-    with tempfile.TemporaryDirectory(prefix="tierflow-headers-") as scratch:
-        headers = kernel_headers(Path(scratch))
-        if headers is not None:
-            os.environ["BCC_KERNEL_SOURCE"] = str(headers)
-        flags = [
-            f"-I{SOURCE_FOLDER}",
-            f"-DCOUNTER_ENTRIES={counter_entries}",
-            f"-DCONVERSATION_ENTRIES={conversation_entries}",
-            "-Wno-everything",  # of the kernel's own headers
-        ]
-        try:
-            program = bcc.BPF(src_file=str(SOURCE_FOLDER / "conversations.c"), cflags=flags)
-            functions = {name: program.load_func(name, bcc.BPF.SCHED_CLS).fd for name in ("from_pod", "to_pod")}
-        except Exception as error:  # BCC raises nothing narrower
-            raise UnavailableError(f"eBPF: the program could not be compiled or loaded: {error}") from error
+    headers = kernel_headers(scratch)
+    if headers is not None:
+        os.environ["BCC_KERNEL_SOURCE"] = str(headers)
+    flags = [
+        f"-I{SOURCE_FOLDER}",
+        f"-DCOUNTER_ENTRIES={counter_entries}",
+        f"-DCONVERSATION_ENTRIES={conversation_entries}",
+        "-Wno-everything",  # of the kernel's own headers
+    ]
+    try:
+        program = bcc.BPF(src_file=str(SOURCE_FOLDER / "conversations.c"), cflags=flags)
+        functions = {name: program.load_func(name, bcc.BPF.SCHED_CLS).fd for name in ("from_pod", "to_pod")}
+    except Exception as error:  # BCC raises nothing narrower
+        raise UnavailableError(f"eBPF: the program could not be compiled or loaded: {error}") from error
     names = ("counters_a", "counters_b", "active", "conversations", "losses", "epoch")
     descriptors = {name: program[name].map_fd for name in names} | functions
     for name, fd in descriptors.items():
@@ -99,11 +99,14 @@ def load(folder: Path, counter_entries: int, conversation_entries: int) -> None:
 
 def main() -> None:
     """Load for the collector that started this process; errors are one line on stderr."""
+    scratch = Path(sys.argv[4])
     try:
-        load(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        load(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), scratch)
     except TierflowError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -183,5 +183,3 @@ import sys, urllib.request
 for size in sys.argv[2:]:
     assert len(urllib.request.urlopen(f"http://{sys.argv[1]}/{size}", timeout=10).read()) == int(size)
 """
-
-BPF_FILE_SYSTEM = Path("/sys/fs/bpf")
