@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -103,7 +104,8 @@ def resume(pods: Iterable[Pod]) -> None:
 def _signal(pods: Iterable[Pod], number: signal.Signals) -> None:
     for netns in {pod.netns for pod in pods}:
         for pid in namespaces.processes(netns):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended just now
+                os.kill(pid, number)
 
 
 def counts(pod: Pod, folder: RunFolder) -> dict[str, Any]:
@@ -111,10 +113,10 @@ def counts(pod: Pod, folder: RunFolder) -> dict[str, Any]:
     served, in_flight, paused = 0, 0, True
     calls: dict[str, dict[str, int]] = {}
     for container, _, _ in pod.containers:
-        path = folder.stats(pod, container)
-        if not path.exists():
+        try:
+            document = orjson.loads(folder.stats(pod, container).read_bytes())
+        except FileNotFoundError:  # not written yet, or its pod has just been removed
             continue
-        document = orjson.loads(path.read_bytes())
         served += document["served"]
         in_flight += document["in_flight"]
         paused = paused and document["paused"]

@@ -105,14 +105,14 @@ def load(folder: Path) -> Record | None:
         ConfigurationError: the file isn't one that this version wrote.
     """
     path = folder / "lab.json"
-    if not path.exists():
-        return None
     try:
         document: dict[str, Any] = orjson.loads(path.read_bytes())
         if document.pop("version") != VERSION:
             raise ConfigurationError(f"{path}: written by another version of tierflow; take the lab down with that one")
         pods = tuple(_pod(each) for each in document.pop("pods"))
         return Record(pods=pods, **document)
+    except FileNotFoundError:
+        return None
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: not a record of the lab: {error}") from error
 

@@ -133,12 +133,14 @@ class Lab:
             return self._without_rogue(now) is not now
 
     def pause(self) -> None:
-        """Let no pod begin another call."""
-        processes.pause(self._required().pods)
+        """Let no pod begin another call; behind the lock, since a program that still starts would die of the signal."""
+        with record.only_one(self._settings.state):
+            processes.pause(self._required().pods)
 
     def resume(self) -> None:
         """Let the pods call again."""
-        processes.resume(self._required().pods)
+        with record.only_one(self._settings.state):
+            processes.resume(self._required().pods)
 
     def status(self) -> list[dict[str, Any]]:
         """One entry a pod: namespace, name, address, link, running, served, in_flight, paused and calls by URL.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -58,6 +59,12 @@ def test_the_broker_command_serves_where_it_advertises_and_ends_on_sigterm() -> 
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the range is read where Linux says it")
+def test_a_free_port_is_none_that_an_outgoing_connection_may_be_given_meanwhile() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(1024 <= free_port() < lowest for _ in range(50))
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--advertise"])

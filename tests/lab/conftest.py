@@ -51,6 +51,21 @@ class Node:
         pods = json.loads(self.lab("status", "--json"))
         return {pod["name"].rsplit("-", 2)[0]: pod for pod in pods}
 
+    def pause(self) -> None:
+        """Let no pod begin another call, and wait until those under way have ended and are counted."""
+        self.lab("pause")
+        # Counts are written once a second: those from before the pause may know nothing of a call under way.
+        wait_until(
+            lambda: all(pod["paused"] and not pod["in_flight"] for pod in self.status().values()), "calls to end"
+        )
+
+    def settings(self) -> dict[str, str]:
+        """What is the node's alone, and a lab never touches."""
+        return {
+            "forwarding": self.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout,
+            "rules": self.run("ip", "rule").stdout,
+        }
+
     def leftovers(self) -> dict[str, Any]:
         """What exists on the node, and of its labs around it; equal before set-up and after down."""
         self.belongings.note()
@@ -60,7 +75,7 @@ class Node:
             "links": self.run("ip", "-o", "link").stdout,
             "routes": self.run("ip", "route", "show", "table", "all").stdout,
             "neighbours": self.run("ip", "neigh").stdout,
-            "forwarding": self.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout,
+            **self.settings(),
             "processes": self.belongings.processes(),
         }
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.conftest import absent
-from tests.lab.conftest import wait_until
 
 if TYPE_CHECKING:
     from tests.lab.conftest import Node
@@ -22,8 +21,7 @@ FOR_S = float(os.environ.get("TRUTH_S", "15"))
 @pytest.mark.root
 def test_raw_records_of_live_traffic_equal_nftables_counters_for_every_pair(node: Node) -> None:
     node.lab("set-up")
-    node.lab("pause")
-    wait_until(lambda: all(pod["in_flight"] == 0 for pod in node.status().values()), "calls to end")
+    node.pause()
     done = node.run(sys.executable, str(Path(__file__).with_name("count_beside.py")), str(FOR_S))
     if done.returncode == 3:
         absent(done.stderr.strip())

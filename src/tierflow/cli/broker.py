@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import random
 import socket
 from typing import Any, Final
 
@@ -17,6 +19,8 @@ from tierflow.cli.settings import setting
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
 LOOPBACK: Final = "127.0.0.1"
+_UNGIVEN_PORTS: Final = range(10_000, 30_000)
+"""Not ephemeral (from 32,768 on, by Linux' default), nor Kubernetes' NodePorts (from 30,000 on)."""
 
 
 def broker_argv(port: int, *, listen: str = LOOPBACK, advertised: str | None = None) -> list[str]:
@@ -46,11 +50,16 @@ def broker_argv(port: int, *, listen: str = LOOPBACK, advertised: str | None = N
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on at this moment.
+
+    It is below those that the kernel gives to outgoing connections, one of which could take it before it is used.
+    """
+    for port in random.SystemRandom().sample(_UNGIVEN_PORTS, len(_UNGIVEN_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return port
+    raise UnavailableError(f"no port from {_UNGIVEN_PORTS[0]} to {_UNGIVEN_PORTS[-1]} of {LOOPBACK} is free")
 
 
 def check_port_free(port: int, flag: str) -> None:
