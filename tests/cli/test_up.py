@@ -90,6 +90,27 @@ async def test_a_step_that_is_cancelled_ends_its_process(tmp_path: Path, monkeyp
     assert processes(tmp_path) == []
 
 
+@pytest.mark.root
+async def test_a_lab_step_that_is_cancelled_ends_the_command_that_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "bin" / "ip"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TIERFLOW_STATE", str(tmp_path))
+    step = asyncio.create_task(_tierflow("lab", "set-up"))
+    async with asyncio.timeout(20):
+        while "sleep 60 " not in processes(tmp_path):  # noqa: ASYNC110 - it has no event to wait on
+            await asyncio.sleep(0.02)
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        while processes(tmp_path):  # noqa: ASYNC110 - nor has its end, which nobody here is the parent of
+            await asyncio.sleep(0.02)
+
+
 def test_an_early_ctrl_c_is_130_too(tmp_path: Path) -> None:
     """While a command works, not only while `up` waits: here it waits for its flows."""
     fifo = tmp_path / "flows"

@@ -237,9 +237,9 @@ async def _tierflow(*arguments: str) -> None:
     try:
         output, _ = await process.communicate()
     except asyncio.CancelledError:
-        # Left alone it would go on making what `lab down` is about to remove.
+        # Left alone it, or a command that it waits for, would go on making what `lab down` is about to remove.
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
         await process.wait()
         raise
     if process.returncode:
