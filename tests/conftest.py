@@ -52,7 +52,10 @@ def embedded_broker(log: Path, port: int | None = None) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        try:
+            process.wait(timeout=10)
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.conftest import absent
+from tierflow.collector.ebpf import BPF_FILE_SYSTEM
 from tierflow.collector.loader import import_bcc
 from tierflow.schemas.errors import UnavailableError
 
@@ -60,6 +62,14 @@ def need_bcc(*tools: str) -> None:
 
 def sh(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30, **options)
+
+
+def unpin(node: str) -> None:
+    """Remove what collectors of a node have pinned."""
+    pinned = BPF_FILE_SYSTEM / "tierflow"
+    shutil.rmtree(pinned / node, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others pin there too
+        pinned.rmdir()
 
 
 class Network:

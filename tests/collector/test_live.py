@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.collector.network import HTTP_CLIENT, HTTP_SERVER, POD_A, POD_B, SERVICE, Network, need_bcc
+from tests.collector.network import HTTP_CLIENT, HTTP_SERVER, POD_A, POD_B, SERVICE, Network, need_bcc, unpin
+from tierflow.collector.ebpf import BPF_FILE_SYSTEM
 from tierflow.schemas.record import Mark, Reporter, address_halves
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def collecting(
     *,
     end: str = "detach",
 ) -> Iterator[Live]:
-    node = node or f"t{secrets.token_hex(4)}"
+    own = "" if node else f"t{secrets.token_hex(4)}"
     process = network.start(
-        network.node, sys.executable, "-m", "tests.collector.drained", node, network.pattern, str(keepalive_s),
+        network.node, sys.executable, "-m", "tests.collector.drained", node or own, network.pattern, str(keepalive_s),
         str(entries), end, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert process.stdout is not None
@@ -86,6 +87,8 @@ def collecting(
         process.wait()
         process.stdin.close()
         process.stdout.close()
+        if own:
+            unpin(own)
 
 
 @contextmanager
@@ -196,8 +199,7 @@ def test_what_does_not_fit_into_a_full_map_is_counted_as_loss(network: Network, 
     assert size >= sum(count for _, count in expected.values())
 
 
-def test_a_killed_collector_is_replaced_and_its_counts_are_kept(network: Network, tmp_path: Path) -> None:
-    node = f"t{secrets.token_hex(4)}"
+def test_a_killed_collector_is_replaced_and_its_counts_are_kept(network: Network, tmp_path: Path, node: str) -> None:
     with serving(network):
         with pytest.raises(BrokenPipeError), collecting(network, tmp_path, node) as killed:  # noqa: PT012
             network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "2000")
@@ -215,9 +217,8 @@ def test_a_killed_collector_is_replaced_and_its_counts_are_kept(network: Network
 
 
 def test_what_is_counted_between_a_collector_that_hands_over_and_the_next_is_kept(
-    network: Network, tmp_path: Path
+    network: Network, tmp_path: Path, node: str
 ) -> None:
-    node = f"t{secrets.token_hex(4)}"
     with serving(network):
         with collecting(network, tmp_path, node, end="hand-over") as before:
             network.python(network.a, HTTP_CLIENT, f"{POD_B}:8080", "2000")
@@ -232,8 +233,9 @@ def test_what_is_counted_between_a_collector_that_hands_over_and_the_next_is_kep
     assert loss == (0, 0, 0)
 
 
-def test_a_second_collector_of_the_same_node_is_refused_and_disturbs_nothing(network: Network, tmp_path: Path) -> None:
-    node = f"t{secrets.token_hex(4)}"
+def test_a_second_collector_of_the_same_node_is_refused_and_disturbs_nothing(
+    network: Network, tmp_path: Path, node: str
+) -> None:
     with serving(network), collecting(network, tmp_path, node) as live:
         arguments = ("-m", "tests.collector.drained", node, network.pattern, "3600", "4096", "detach")
         refused = network.on(network.node, sys.executable, *arguments, cwd=Path(__file__).parents[2]).stdout
@@ -243,8 +245,7 @@ def test_a_second_collector_of_the_same_node_is_refused_and_disturbs_nothing(net
     assert len(of(ipv4(records), POD_A, Reporter.SRC)) == 1
 
 
-def test_what_another_versions_maps_held_is_counted_as_loss(network: Network, tmp_path: Path) -> None:
-    node = f"t{secrets.token_hex(4)}"
+def test_what_another_versions_maps_held_is_counted_as_loss(network: Network, tmp_path: Path, node: str) -> None:
     send = "import socket\nfor p in range(9000, 9050): socket.socket(2, 2).sendto(b'x', (%r, p))"
     with pytest.raises(BrokenPipeError), collecting(network, tmp_path, node) as killed:  # noqa: PT012
         network.python(network.a, send % POD_A)
@@ -252,21 +253,20 @@ def test_what_another_versions_maps_held_is_counted_as_loss(network: Network, tm
         killed.process.kill()
         killed.process.wait()
         raise BrokenPipeError
-    (left,) = (Path("/sys/fs/bpf/tierflow") / node).iterdir()
+    (left,) = (BPF_FILE_SYSTEM / "tierflow" / node).iterdir()
     left.rename(left.with_name(f"0123456789ab_{left.name.rpartition('_')[2]}"))
     with collecting(network, tmp_path, node) as live:
         _, (lost_records, _, _) = live.drain()
     assert lost_records >= 50
-    assert not (Path("/sys/fs/bpf/tierflow") / node).exists()
+    assert not (BPF_FILE_SYSTEM / "tierflow" / node).exists()
 
 
-def test_a_clean_end_leaves_no_filter_no_qdisc_and_no_pin(network: Network, tmp_path: Path) -> None:
-    node = f"t{secrets.token_hex(4)}"
+def test_a_clean_end_leaves_no_filter_no_qdisc_and_no_pin(network: Network, tmp_path: Path, node: str) -> None:
     with collecting(network, tmp_path, node):
         assert "clsact" in network.on(network.node, "tc", "qdisc", "show", "dev", network.veth_a).stdout
         assert "tierflow" in network.on(network.node, "tc", "filter", "show", "dev", network.veth_a, "ingress").stdout
     assert "clsact" not in network.on(network.node, "tc", "qdisc", "show", "dev", network.veth_a).stdout
-    assert not (Path("/sys/fs/bpf/tierflow") / node).exists()
+    assert not (BPF_FILE_SYSTEM / "tierflow" / node).exists()
 
 
 def test_an_interface_that_comes_later_is_followed_and_one_that_goes_completes_its_conversations(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 import threading
 import time
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 
 @pytest.mark.root
 def test_abandoned_while_it_compiles_it_leaves_neither_scratch_nor_pins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, node: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_bcc()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)  # read from TMPDIR anew
-    node = f"t{secrets.token_hex(4)}"
     source = EbpfSource(EbpfSettings(node, ("tierflow-none*",), 1.0, 3600.0, 1024))
     said = list[str]()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import subprocess
 import sys
@@ -53,7 +52,7 @@ print(status, attached, len(parts))
 
 
 @pytest.mark.root
-def test_a_process_with_the_three_capabilities_and_no_other_attaches_and_drains() -> None:
+def test_a_process_with_the_three_capabilities_and_no_other_attaches_and_drains(node: str) -> None:
     if shutil.which("setpriv") is None:
         absent("needs setpriv")
     try:
@@ -65,7 +64,7 @@ def test_a_process_with_the_three_capabilities_and_no_other_attaches_and_drains(
         done = subprocess.run(
             [
                 "nsenter", f"--net=/run/netns/{network.node}", "setpriv", f"--bounding-set=-all,{kept}",
-                f"--inh-caps=-all,{kept}", sys.executable, "-c", START, f"t{secrets.token_hex(4)}", network.pattern,
+                f"--inh-caps=-all,{kept}", sys.executable, "-c", START, node, network.pattern,
             ],
             capture_output=True, text=True, check=False, timeout=60, cwd=Path(__file__).parents[2],
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +43,8 @@ class Source(EbpfSource):
 
 
 @pytest.mark.root
-def test_a_conversation_that_begins_while_it_takes_over_begins_once() -> None:
+def test_a_conversation_that_begins_while_it_takes_over_begins_once(node: str) -> None:
     need_bcc("ip", "nft", "nsenter")
-    node = f"t{secrets.token_hex(4)}"
 
     def of_the_conversation(source: EbpfSource) -> Any:
         records: NDArray[np.void] = np.concatenate([part.records.copy() for part in source.drain()])

@@ -102,5 +102,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     try:
         yield made
     finally:
-        made.run(sys.executable, "-m", "tierflow.cli.main", "lab", "down")
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        try:
+            made.run(sys.executable, "-m", "tierflow.cli.main", "lab", "down")
+        finally:
+            subprocess.run(["ip", "netns", "delete", name], check=True)
