@@ -201,6 +201,16 @@ def key(log: Mapping[str, Any]) -> tuple[Any, ...]:
     return log["source_name_aggr"], log["dest_name_aggr"], log["reporter"], log["proto"], log["dest_port"]
 
 
+def told(log: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
+    """Whether all of it lies within the log's window.
+
+    One in which nothing begins may have no handshake or packet to tell by, and a connection that begins as the window
+    ends has its answer in the next. Nothing closes what nobody answers, nor a datagram: these begin alone.
+    """
+    closes = written["proto"] == "tcp" and written["evidence"] == "answered"
+    return bool(log["num_flows_started"] and (not closes or log["num_flows_completed"] >= log["num_flows_started"]))
+
+
 def differences(log: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Fields that are not as written: what is there and what should be; every field must be written, none be more."""
     wrong = {
