@@ -24,7 +24,8 @@ class Belongings:
     _links: set[str] = field(default_factory=set)
     _tables: set[tuple[str, int]] = field(default_factory=set)
     _pinned: set[Path] = field(default_factory=set)
-    _foreign: set[Path] = field(default_factory=lambda: _pinned())
+    _foreign_tables: set[tuple[str, int]] = field(default_factory=lambda: _tables())
+    _foreign_pinned: set[Path] = field(default_factory=lambda: _pinned())
 
     def note(self) -> None:
         """Learn what the run has made by now; to be called while it is up, whenever it has made more."""
@@ -34,8 +35,8 @@ class Belongings:
         self.prefixes.add(lab.netns_prefix)
         self._links |= {pod.link for pod in lab.pods}
         # Another lab's tables have the same names, but never the same handles.
-        self._tables |= _tables()
-        self._pinned |= _pinned() - self._foreign
+        self._tables |= _tables() - self._foreign_tables
+        self._pinned |= _pinned() - self._foreign_pinned
 
     def namespaces(self) -> list[str]:
         """Network namespaces and resolver folders of the labs noted, whether they recorded them or not."""

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.belongings import Belongings
+from tests.collector.network import inside
 
-from tierflow.lab import namespaces, record
+from tierflow.lab import command, namespaces, record
+from tierflow.lab.scene import TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.lab.conftest import Node
 
 
 def test_a_process_with_the_runs_state_folder_is_its_own_and_one_with_another_is_not(tmp_path: Path) -> None:
@@ -41,3 +45,17 @@ def test_a_namespace_of_a_lab_once_recorded_is_its_own_and_another_labs_is_not(t
         finally:
             namespaces.remove_pod(name, None)
     assert not any(run.left().values())
+
+
+@pytest.mark.root
+def test_tables_of_a_lab_that_was_there_before_are_another_labs(node: Node, tmp_path: Path) -> None:
+    record.save(tmp_path / "lab", record.new_record())
+
+    def look() -> list[str]:
+        command.run("nft", "add", "table", "ip", TABLES[0])
+        run = Belongings(tmp_path)
+        command.run("nft", "add", "table", "ip", TABLES[1])
+        run.note()
+        return run.left()["tables"]
+
+    assert inside(node.name, look) == [TABLES[1]]
