@@ -20,11 +20,11 @@ class Evidence(StrEnum):
     LEAK = "leak"
     """Denied by policy, and yet a packet reached the pod or was answered."""
     ANSWERED = "answered"
-    """Allowed, and answered."""
+    """Allowed, and answered; a question of the window's last second also by the next window."""
     UNANSWERED = "unanswered"
-    """Allowed, and nothing ever came back."""
+    """Allowed, and nothing came back."""
     UNKNOWN = "unknown"
-    """No packet in this window that could tell."""
+    """No packet in this window that could tell: none at all, or bare TCP acknowledgements and resets."""
 
 
 class EndpointType(StrEnum):
@@ -77,7 +77,8 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field(
         "evidence",
         _K,
-        "Whether the packets agree with the verdict: a leak was denied and yet passed.",
+        "Whether the packets agree with the verdict: a leak was denied and yet passed, unanswered was allowed and "
+        "nothing came back, unknown had no packet that asks for an answer.",
         False,
         tuple(Evidence),
     ),

@@ -76,9 +76,9 @@ def _state(side: SideSums, source_is_ours: bool) -> Status:
         if "leak" in side.evidence:
             return "leak"
         return "denied_by_destination" if source_is_ours else "denied"
-    if side.evidence == {"unanswered"}:
-        return "unanswered"
-    return "unknown" if side.evidence == {"unknown"} else "allowed"
+    if side.evidence <= {"unknown"}:
+        return "unknown"
+    return "unanswered" if side.evidence <= {"unanswered", "unknown"} else "allowed"
 
 
 def _group(sides: list[SideSums], status: Status, service: str) -> FlowGroup:

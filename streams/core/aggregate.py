@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     I64 = NDArray[np.int64]
     I32 = NDArray[np.int32]
+    Mask = NDArray[np.bool_]
     U64 = NDArray[np.uint64]
 
 EVIDENCE: Final = ("unknown", "enforced", "leak", "unanswered", "answered")
 """Names of the numbers in ``Logs.evidence``."""
 _TAG: Final = np.uint64(0x9E3779B97F4A7C15)
-_FWD, _REV = TOTALS.index("packets_fwd"), TOTALS.index("packets_rev")
+_FWD = TOTALS.index("packets_fwd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,10 @@ class Logs:
     strangers: int
 
 
-def aggregate(sums: Sums, flows: Flows, groups: Groups, levels: Levels, sample: int) -> Logs:
-    """The flow logs of one window; see :class:`Logs`.
+def aggregate(
+    sums: Sums, following: Sums | None, flows: Flows, groups: Groups, levels: Levels, sample: int
+) -> Logs:  # fmt: skip
+    """The flow logs of one window; see :class:`Logs`. ``following`` is as :meth:`Sums.answers` takes it.
 
     A source's pair whose destination denies it, and that nothing answered or saw arrive on this node, gives a second,
     derived log of the destination.
@@ -69,7 +72,8 @@ def aggregate(sums: Sums, flows: Flows, groups: Groups, levels: Levels, sample: 
         groups.classify(flows.pairs, unknown, levels)
 
     totals = sums.totals[:, : flows.pairs.count]
-    second = _derived(flows, totals, connections, pairs)
+    answered, asked = sums.answers(following, flows.pairs.count)
+    second = _derived(flows, totals[_FWD] > 0, answered, connections, pairs)
     # Entries: one per pair, then one per derived denial.
     pair = np.concatenate([pairs, second])
     entry_group = np.concatenate([flows.pairs.group[pairs], flows.pairs.derived[second]])
@@ -87,6 +91,7 @@ def aggregate(sums: Sums, flows: Flows, groups: Groups, levels: Levels, sample: 
     rtt_max = np.zeros(len(group_of), np.uint64)
     np.maximum.at(rtt_max, log_of, sums.rtt_max_us[pair])
     bytes_fwd, bytes_rev, fwd, rev, started, completed, rtt_sum, rtt_count = added
+    heard = [_any(each[pair], log_of, len(group_of)) for each in (answered, asked)]
     derived = groups.derived[group_of] == 1
     denied = groups.action[group_of] == DENY
     towards = groups.reporter[group_of] == Reporter.DST
@@ -95,7 +100,7 @@ def aggregate(sums: Sums, flows: Flows, groups: Groups, levels: Levels, sample: 
         column[derived] = 0
     return Logs(
         group=group_of,
-        evidence=_evidence(denied, towards & ~derived, fwd, rev),
+        evidence=_evidence((fwd == 0) & (rev == 0), denied, towards & ~derived & (fwd > 0), *heard),
         towards=towards,
         trace=groups.trace[group_of],
         flows=_distinct_connections(flows, connections, pair_of, number, second, len(group_of)),
@@ -112,28 +117,34 @@ def aggregate(sums: Sums, flows: Flows, groups: Groups, levels: Levels, sample: 
     )
 
 
-def _derived(flows: Flows, totals: U64, connections: I64, pairs: I64) -> I64:
+def _derived(flows: Flows, sent: Mask, answered: Mask, connections: I64, pairs: I64) -> I64:
     """Pairs whose destination denies them, as only the source's node could see: no answer, and no arrival here."""
     table = flows.pairs
-    asked: I64 = pairs[(table.derived[pairs] != 0) & (totals[_REV, pairs] == 0) & (totals[_FWD, pairs] > 0)]
-    if not len(asked):
-        return asked
+    alone: I64 = pairs[(table.derived[pairs] != 0) & sent[pairs] & ~answered[pairs]]
+    if not len(alone):
+        return alone
     pair_of, names = flows.connections.pair[connections], flows.connections.name[connections]
     arrived = np.zeros(table.count, bool)
-    arrived[pairs] = (table.reporter(pairs) == Reporter.DST) & (totals[_FWD, pairs] > 0)
+    arrived[pairs] = (table.reporter(pairs) == Reporter.DST) & sent[pairs]
     wanted = np.zeros(table.count, bool)
-    wanted[asked] = True
+    wanted[alone] = True
     mine = wanted[pair_of]
     wanted[pair_of[mine][np.isin(names[mine], names[arrived[pair_of]])]] = False
-    answer: I64 = asked[wanted[asked]]
-    return answer
+    found: I64 = alone[wanted[alone]]
+    return found
 
 
-def _evidence(denied: NDArray[np.bool_], at_destination: NDArray[np.bool_], fwd: U64, rev: U64) -> I32:
+def _any(of_pair: Mask, log_of: I64, size: int) -> Mask:
+    """Whether any of a log's pairs is so."""
+    found = np.zeros(size, bool)
+    found[log_of[of_pair]] = True
+    return found
+
+
+def _evidence(silent: Mask, denied: Mask, arrived: Mask, answered: Mask, asked: Mask) -> I32:
     """Position in :data:`EVIDENCE`: denied and yet seen at the destination or answered is a leak."""
-    passed = (rev > 0) | (at_destination & (fwd > 0))
     return np.select(
-        [(fwd == 0) & (rev == 0), denied & passed, denied, rev > 0], [0, 2, 1, 4], default=3
+        [silent, denied & (arrived | answered), denied, answered, asked], [0, 2, 1, 4, 3], default=0
     ).astype(np.int32)  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from tierflow.schemas.errors import RejectReason
-from tierflow.schemas.record import RECORD
+from tierflow.schemas.record import RECORD, TcpFlag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +26,10 @@ _REPORTER: Final = np.uint64(0xFF << 24)
 _LAST_REPORTER: Final = np.uint64(2 << 24)
 _BYTES_LIMIT: Final = np.uint64(1 << 48)
 """2**32 packets of 64 KiB: a record can't hold more."""
+_TCP: Final = np.uint64(6)
+_ASKS: Final = np.uint64(TcpFlag.SYN | TcpFlag.FIN | TcpFlag.PSH)
+_BARE_BYTES: Final = np.uint64(100)
+"""The longest segment without data: IPv6 40 bytes, TCP at most 60 (RFC 8200, RFC 9293)."""
 
 
 class Columns:
@@ -81,6 +85,20 @@ class Columns:
         """Handshake round-trip time of each record, 0 unknown."""
         rtt: U64 = self._ports_and_rtt & _LOW32
         return rtt
+
+    def questions(self) -> NDArray[np.int64]:
+        """Records that hold no answer to what they ask; int64, ascending.
+
+        A packet asks, unless it is TCP's bare acknowledgement or reset: those are the end of an exchange.
+        """
+        alone = np.flatnonzero(self.packets <= _LOW32)
+        packets, rest = self.packets[alone], self._rest[alone]
+        flags = rest >> _S32
+        flags &= np.uint64(0xFF)
+        bare = (rest >> _S16) & np.uint64(0xFF) == _TCP
+        bare &= (flags != 0) & (flags & _ASKS == 0) & (self.bytes_fwd[alone] <= packets * _BARE_BYTES)
+        asking: NDArray[np.int64] = alone[(packets != 0) & ~bare]
+        return asking
 
     def plausible(self, latest_ns: int) -> bool:
         """Whether no record is unusable; see :func:`unusable`."""

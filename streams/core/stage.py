@@ -18,8 +18,8 @@ from tierflow.streams.core.join import Judges
 from tierflow.streams.core.knowledge import Knowledge
 from tierflow.streams.core.locate import Locator
 from tierflow.streams.core.messages import Outcome, Rejected, decode, usable
-from tierflow.streams.core.sums import Sums
-from tierflow.streams.core.windows import Node, Partition, Window, WindowSettings
+from tierflow.streams.core.sums import ANSWER_NS, Sums
+from tierflow.streams.core.windows import Closed, Node, Partition, Window, WindowSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
@@ -203,7 +203,7 @@ class Stage:
         for index, part in on_time:
             window = partition.window(name, index)
             if not window.written:
-                self._add(node, window, part)
+                self._add(node, window, part, (index + 1) * self.settings.window.width_ns - ANSWER_NS)
                 self._bound(name, node, index, window, outcome)
         for index, part in by_window:
             if index < open_from:
@@ -217,7 +217,7 @@ class Stage:
         indexes = columns.last_ns // np.uint64(width)
         return [(index, columns.where(indexes == index)) for index in np.unique(indexes).tolist()]
 
-    def _add(self, node: Node, window: Window, columns: Columns) -> None:
+    def _add(self, node: Node, window: Window, columns: Columns, border_ns: int) -> None:
         if self._locator is None:
             raise RuntimeError("no inventory snapshot has been given")
         started = self._now()
@@ -225,7 +225,7 @@ class Stage:
         connections, pairs = flows.find(columns, self._locator, keep_source_ports=self._keep_source_ports)
         self._mark("find", started)
         started = self._now()
-        window.sums.add(columns, flows, connections, pairs)
+        window.sums.add(columns, flows, connections, pairs, border_ns)
         self._mark("add", started)
 
     def _bound(self, name: str, node: Node, index: int, window: Window, outcome: Outcome) -> None:
@@ -233,7 +233,7 @@ class Stage:
         bound = self.settings.window.connections
         if node.flows.connections.count <= bound or window.sums.connections(node.flows) <= bound:
             return
-        self._write(node, window.sums, self._slot(name, node.cluster, index, part=window.parts), outcome)
+        self._write(node, window.sums, None, self._slot(name, node.cluster, index, part=window.parts), outcome)
         sums, window.sums = window.sums, Sums()
         window.parts += 1
         outcome.parts += 1
@@ -244,8 +244,9 @@ class Stage:
         header = batch.header
         late = f"{header.boot_id.hex()}/{header.sequence}"
         node, window = Node(header.cluster, self._seed), Window()
-        self._add(node, window, columns)
-        self._write(node, window.sums, self._slot(header.node, header.cluster, index, late=late), outcome)
+        # Any of its questions may be answered in another batch.
+        self._add(node, window, columns, header.interval_end_ns - ANSWER_NS)
+        self._write(node, window.sums, None, self._slot(header.node, header.cluster, index, late=late), outcome)
 
     def _slot(self, node: str, cluster: str, index: int, *, late: str = "", part: int = 0) -> Slot:
         width_s = self.settings.window.width_s
@@ -259,10 +260,17 @@ class Stage:
                 if not window.written and window.sums.records:
                     slot = self._slot(closed.node, closed.cluster, closed.index, part=window.parts)
                     slots.append(slot)
-                    self._write(node, window.sums, slot, outcome)
+                    self._write(node, window.sums, self._following(node, closed), slot, outcome)
                 self._compact(node, window.sums)
                 if len(outcome.logs) >= self.settings.documents:
                     return
+
+    def _following(self, node: Node, closed: Closed) -> Sums | None:
+        """What is known of the window after a closed one; None when that is too early to tell."""
+        if self.settings.window.lateness_ns < ANSWER_NS and not node.silent:
+            return None
+        window = node.windows.get(closed.index + 1)
+        return Sums() if window is None else window.sums
 
     def _compact(self, node: Node, taken: Sums) -> None:
         if node.silent and not node.windows:
@@ -272,7 +280,7 @@ class Stage:
         if node.flows.compact(taken, [each.sums for each in node.windows.values()]):
             node.groups = None
 
-    def _write(self, node: Node, sums: Sums, slot: Slot, outcome: Outcome) -> None:
+    def _write(self, node: Node, sums: Sums, following: Sums | None, slot: Slot, outcome: Outcome) -> None:
         knowledge, locator = self._knowledge, self._locator
         if knowledge is None or locator is None:
             raise RuntimeError("no inventory snapshot has been given")
@@ -282,7 +290,7 @@ class Stage:
         if node.groups is None or node.groups.knowledge is not knowledge:
             node.groups = Groups(knowledge)
             node.flows.pairs.group[:] = 0
-        logs = aggregate(sums, node.flows, node.groups, self.settings.levels, self.settings.sample)
+        logs = aggregate(sums, following, node.flows, node.groups, self.settings.levels, self.settings.sample)
         outcome.unknown_addresses += logs.strangers
         self._mark("join and aggregate", started)
         started = self._now()

@@ -22,6 +22,8 @@ def side(reporter: str, action: str, *evidence: str, service: str = "", amount: 
         ([side("src", "allow", "unanswered")], {"unanswered": 1}),
         ([side("src", "allow", "unknown")], {"unknown": 1}),
         ([side("src", "allow", "answered", "unanswered")], {"allowed": 1}),
+        ([side("src", "allow", "unknown", "unanswered")], {"unanswered": 1}),
+        ([side("src", "allow", "unknown", "answered")], {"allowed": 1}),
         ([side("dst", "allow", "answered", amount=2)], {"allowed": 2}),
         ([side("src", "deny", "enforced")], {"denied": 1}),
         ([side("src", "deny", "enforced", "leak")], {"leak": 1}),

@@ -52,6 +52,7 @@ def record(
     nat: tuple[str, int] | None = None,
     marks: int = 0,
     rtt_us: int = 0,
+    flags: int = 0,
 ) -> NDArray[np.void]:
     """One raw record; times are seconds after the scene's start."""
     made = np.zeros(1, RECORD)
@@ -66,6 +67,7 @@ def record(
     made["bytes_fwd"], made["bytes_rev"] = size
     made["src_port"], made["dst_port"] = ports
     made["proto"], made["reporter"], made["marks"], made["handshake_rtt_us"] = proto, reporter, marks, rtt_us
+    made["tcp_flags_fwd"] = flags
     return made
 
 
