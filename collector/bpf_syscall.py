@@ -29,6 +29,7 @@ _MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM = 1, 2, 3
 _OBJ_GET, _OBJ_GET_INFO_BY_FD = 7, 15
 _MAP_LOOKUP_BATCH, _MAP_LOOKUP_AND_DELETE_BATCH, _MAP_UPDATE_BATCH, _MAP_DELETE_BATCH = 24, 25, 26, 27
 _NOEXIST: Final = 1
+_AT_ONCE: Final = 256
 
 CHUNK: Final = 65_536
 """Entries fetched in one call."""
@@ -78,13 +79,7 @@ def update(fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:
 
 def add_each(fd: int, keys: NDArray[Any], values: NDArray[Any]) -> None:
     """Write the entries that aren't there yet; few: one call each."""
-    for index in range(len(keys)):
-        key, value = (rows.ctypes.data + index * rows.dtype.itemsize for rows in (keys, values))
-        try:
-            _bpf(_MAP_UPDATE_ELEM, _attributes("=IIQQQ", fd, 0, key, value, _NOEXIST))
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
+    _each(_MAP_UPDATE_ELEM, fd, keys, values, _NOEXIST, errno.EEXIST)
 
 
 def look_up(fd: int, key: NDArray[Any], value: NDArray[Any]) -> None:
@@ -98,15 +93,41 @@ def update_batch(fd: int, keys: NDArray[Any], values: NDArray[Any]) -> None:
         _batch(_MAP_UPDATE_BATCH, fd, None, None, keys, values, len(keys))
 
 
-def delete_each(fd: int, keys: NDArray[Any]) -> None:
-    """Delete entries, those that are gone already left out; few keys: one call each."""
-    base, step = keys.ctypes.data, keys.dtype.itemsize
+def delete_unchanged(fd: int, keys: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Delete entries that are still as they were read; says which are gone now. Few: two calls each."""
+    gone = np.ones(len(keys), np.bool_)
+    # The fewer at once, the less time between the second look and the deletion.
+    for at in range(0, len(keys), _AT_ONCE):
+        part = slice(at, at + _AT_ONCE)
+        now = np.zeros(len(keys[part]), values.dtype)
+        there = _each(_MAP_LOOKUP_ELEM, fd, keys[part], now, 0, errno.ENOENT)
+        unchanged = (_bytes_of(now) == _bytes_of(values[part])).all(axis=1)
+        _each(_MAP_DELETE_ELEM, fd, keys[part][there & unchanged], None, 0, errno.ENOENT)
+        gone[part] = ~there | unchanged
+    return gone
+
+
+def _bytes_of(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), rows.dtype.itemsize)
+
+
+def _each(
+    command: int, fd: int, keys: NDArray[Any], values: NDArray[Any] | None, flags: int, passed_over: int
+) -> NDArray[np.bool_]:
+    """One call for each entry; says for which it worked, where the others failed with ``passed_over``."""
+    worked = np.ones(len(keys), np.bool_)
+    attributes = _attributes("=IIQQQ", fd, 0, 0, 0, flags)
+    key, key_step = keys.ctypes.data, keys.itemsize
+    value, value_step = (0, 0) if values is None else (values.ctypes.data, values.itemsize)
     for index in range(len(keys)):
+        struct.pack_into("=QQ", attributes, 8, key + index * key_step, value + index * value_step)
         try:
-            _bpf(_MAP_DELETE_ELEM, _attributes("=IIQQQ", fd, 0, base + index * step, 0, 0))
+            _bpf(command, attributes)
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno != passed_over:
                 raise
+            worked[index] = False
+    return worked
 
 
 class BatchReader:

@@ -261,14 +261,14 @@ class EbpfSource:
         self._next_sweep_s = now_s + SWEEP_S
         now_ns = unix_ns - offset_ns
         silent_since_ns = span * width_ns - offset_ns if alive else None
-        made, forget = [np.zeros(0, RECORD)], [np.zeros(0, KEY)]
+        made = [np.zeros(0, RECORD)]
         for keys, states in self._states.peek(self._fds["conversations"]):
             # Listed behind each chunk: what has come by now may speak in it.
             interfaces = np.array(list(self.interfaces), np.uint32)
             found = sweep(keys, states, interfaces, now_ns, silent_since_ns, unix_ns)
-            made.append(found.records)
-            forget.append(keys[found.forget])
-        bpf_syscall.delete_each(self._fds["conversations"], np.concatenate(forget))
+            gone = bpf_syscall.delete_unchanged(self._fds["conversations"], keys[found.forget], states[found.forget])
+            # What has packets again since it was read hasn't ended.
+            made.append(found.records[~np.isin(found.chosen, found.forget[~gone])])
         return np.concatenate(made)
 
     def _left_behind(self) -> list[Path]:

@@ -97,7 +97,11 @@ def test_a_conversation_of_an_interface_that_comes_during_a_sweep_has_not_ended(
             keys["ifindex"], states["last_seen_ns"] = INDEX, 1 << 62
             yield keys, states
 
-    monkeypatch.setattr(bpf_syscall, "delete_each", lambda _, keys: forgotten.append(len(keys)))
+    def forget(_: int, keys: NDArray[np.void], __: NDArray[np.void]) -> NDArray[np.bool_]:
+        forgotten.append(len(keys))
+        return np.ones(len(keys), np.bool_)
+
+    monkeypatch.setattr(bpf_syscall, "delete_unchanged", forget)
     source = source_of(interfaces)
     source._fds = {"conversations": -1}
     source._states = States()  # type: ignore[assignment] # stands for it
