@@ -286,11 +286,9 @@ def test_an_interface_that_comes_later_is_followed_and_one_that_goes_completes_i
     gone = of(ipv4(second), POD_B, Reporter.SRC)
     assert len(gone) == 1
     assert gone["marks"][0] & Mark.COMPLETED
-    # Dated by its packet: the address is nobody's by now. Each drain reads the clocks anew.
-    spoke_ns = of(ipv4(first), POD_B, Reporter.SRC)["first_seen_ns"][0]
-    assert (
-        abs(int(gone["first_seen_ns"][0]) - int(spoke_ns)) < 20_000_000 < int(gone["last_seen_ns"][0]) - int(spoke_ns)
-    )
+    # Dated by its packet, not by the drain: the address is nobody's by now. Each drain reads the clocks anew.
+    spoke_ns = int(of(ipv4(first), POD_B, Reporter.SRC)["first_seen_ns"][0])
+    assert abs(int(gone["first_seen_ns"][0]) - spoke_ns) < (int(gone["last_seen_ns"][0]) - spoke_ns) / 2
 
 
 def test_a_silent_open_conversation_is_reported_alive_in_each_span(network: Network, tmp_path: Path) -> None:
