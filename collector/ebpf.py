@@ -82,7 +82,6 @@ class EbpfSource:
         self._states = bpf_syscall.BatchReader(KEY, CONVERSATION)
         self._active = "counters_a"
         self._epoch = 0
-        self._lost = Loss()
         self._inherited: list[tuple[NDArray[np.void], Loss]] = []
         self._ended_ns = 0
         self._watermark_ns = 0
@@ -150,7 +149,7 @@ class EbpfSource:
         self._point_to(self._active)
         ended_ns = max(time.time_ns(), started_ns)
         self._ended_ns = ended_ns
-        loss, translations = self._new_loss(), self._translations()
+        loss, translations = _take_loss(self._fds["losses"], self._fds["said"]), self._translations()
         inherited, self._inherited = self._inherited, []
         for records, old_loss in inherited:
             loss += old_loss
@@ -238,14 +237,6 @@ class EbpfSource:
             self._nat_failed = True
             return np.zeros(0, conntrack.TRANSLATION)
 
-    def _new_loss(self) -> Loss:
-        total = _total_loss(self._fds["losses"])
-        new = Loss(
-            total.records - self._lost.records, total.packets - self._lost.packets, total.bytes - self._lost.bytes
-        )
-        self._lost = total
-        return new
-
     def _sweep(self, unix_ns: int, offset_ns: int) -> NDArray[np.void]:
         """Keep-alives at the end of each span, completions every few seconds and when interfaces went."""
         width_ns = int(self._settings.keepalive_s * NS_PER_S)
@@ -306,8 +297,9 @@ class EbpfSource:
                 to_unix(records, offset_ns)
                 self._inherited.append((records, Loss()))
                 count += len(records)
-        for fd in _pinned(folder, "losses"):
-            self._inherited.append((np.zeros(0, RECORD), _total_loss(fd)))
+        for losses in _pinned(folder, "losses"):
+            for said in _pinned(folder, "said"):
+                self._inherited.append((np.zeros(0, RECORD), _take_loss(losses, said)))
         _remove(folder)
         _log.info("took over %d records that the collector before left in the kernel", count)
 
@@ -329,10 +321,17 @@ def _possible_cpus() -> int:
     return int(text.rpartition("-")[2].rpartition(",")[2]) + 1
 
 
-def _total_loss(fd: int) -> Loss:
+def _take_loss(losses: int, said: int) -> Loss:
+    """What was lost and hasn't been said before; from now on it has, to the collector that comes next too."""
     rows = np.zeros(_possible_cpus(), LOSS)
-    bpf_syscall.look_up(fd, _ZERO, rows)
-    return Loss(int(rows["records"].sum()), int(rows["packets"].sum()), int(rows["bytes"].sum()))
+    before, total = np.zeros(1, LOSS), np.zeros(1, LOSS)
+    bpf_syscall.look_up(losses, _ZERO, rows)
+    bpf_syscall.look_up(said, _ZERO, before)
+    names = ("records", "packets", "bytes")
+    for name in names:
+        total[name] = rows[name].sum()
+    bpf_syscall.update(said, _ZERO, total)
+    return Loss(*(int(total[name][0] - before[name][0]) for name in names))
 
 
 def _pinned(folder: Path, *names: str) -> Iterator[int]:

@@ -90,7 +90,7 @@ def load(folder: Path, counter_entries: int, conversation_entries: int, scratch:
         functions = {name: program.load_func(name, bcc.BPF.SCHED_CLS).fd for name in ("from_pod", "to_pod")}
     except Exception as error:  # BCC raises nothing narrower
         raise UnavailableError(f"eBPF: the program could not be compiled or loaded: {error}") from error
-    names = ("counters_a", "counters_b", "active", "conversations", "losses", "epoch")
+    names = ("counters_a", "counters_b", "active", "conversations", "losses", "said", "epoch")
     descriptors = {name: program[name].map_fd for name in names} | functions
     for name, fd in descriptors.items():
         if bcc.lib.bpf_obj_pin(fd, os.fsencode(folder / name)) != 0:

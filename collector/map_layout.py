@@ -46,9 +46,11 @@ ENDED: Final = FIN_LOCAL | FIN_REMOTE
 """What ``ended`` says of a conversation that is over: both ends sent a FIN, or one a reset."""
 
 LOSS: Final = np.dtype([("records", "<u8"), ("packets", "<u8"), ("bytes", "<u8")])
-"""``struct loss``, one row for each possible CPU."""
+"""``struct loss``; of what is lost, one row for each possible CPU."""
 
-PINNED: Final = ("counters_a", "counters_b", "active", "conversations", "losses", "epoch", "from_pod", "to_pod")
+PINNED: Final = (
+    "counters_a", "counters_b", "active", "conversations", "losses", "said", "epoch", "from_pod", "to_pod",
+)  # fmt: skip
 
 
 def layout_name() -> str:

@@ -78,6 +78,7 @@ BPF_ARRAY_OF_MAPS(active, "counters_a", 1);
 BPF_TABLE("lru_hash", struct conversation_key, struct conversation, conversations, CONVERSATION_ENTRIES);
 BPF_TABLE("lru_hash", struct fragment_key, struct fragment_ports, fragments, 4096);
 BPF_TABLE("percpu_array", u32, struct loss, losses, 1);
+BPF_TABLE("array", u32, struct loss, said, 1); /* what of it a drain has told; for the collector that comes next */
 BPF_TABLE("array", u32, u32, epoch, 1);
 BPF_TABLE("percpu_array", u32, struct tick, ticks, 1);
 

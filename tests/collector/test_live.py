@@ -42,6 +42,12 @@ for _ in range(int(sys.argv[2])):
         connection.send(b"x"); connection.recv(1)
 """
 
+TOO_MANY = f"""
+import socket
+for port in range(10000, 14000):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('{POD_B}', port)); s.close()
+"""
+
 
 class Live:
     def __init__(self, network: Network, process: subprocess.Popen[str], folder: Path) -> None:
@@ -181,13 +187,8 @@ def test_a_service_address_is_resolved_to_the_backend_behind_it(network: Network
 
 
 def test_what_does_not_fit_into_a_full_map_is_counted_as_loss(network: Network, tmp_path: Path) -> None:
-    send = (
-        "import socket\n"
-        f"for port in range(10000, 14000):\n"
-        f" s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('{POD_B}', port)); s.close()\n"
-    )
     with collecting(network, tmp_path, entries=1024) as live:
-        network.python(network.a, send)
+        network.python(network.a, TOO_MANY)
         records, (lost_records, lost_packets, lost_bytes) = live.drain()
         expected = network.counters()
     assert lost_records > 0
@@ -231,6 +232,22 @@ def test_what_is_counted_between_a_collector_that_hands_over_and_the_next_is_kep
     assert len(at_a) == 2
     assert (at_a["packets_fwd"].sum(), at_a["bytes_fwd"].sum()) == expected["a_out"]
     assert loss == (0, 0, 0)
+
+
+def test_a_loss_that_a_killed_collector_has_said_is_not_said_again(network: Network, tmp_path: Path, node: str) -> None:
+    with pytest.raises(BrokenPipeError), collecting(network, tmp_path, node, entries=1024) as killed:  # noqa: PT012
+        network.python(network.a, TOO_MANY)
+        _, (said, _, _) = killed.drain()
+        network.python(network.a, TOO_MANY)
+        killed.process.kill()
+        killed.process.wait()
+        raise BrokenPipeError
+    with collecting(network, tmp_path, node) as live:
+        _, (inherited, _, _) = live.drain()
+        assert live.drain()[1] == (0, 0, 0)
+    assert said > 2_000
+    # The second time two thirds of the conversations are lost too, and counted once.
+    assert 2_000 < inherited < 1.5 * said
 
 
 def test_a_second_collector_of_the_same_node_is_refused_and_disturbs_nothing(
