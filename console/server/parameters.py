@@ -182,7 +182,7 @@ def time_range(given: QueryParams, now_s: int, longest_s: int) -> tuple[int, int
     start, end = integer(given, FROM, -900), integer(given, TO, 0)
     start, end = (value if value > 0 else now_s + value for value in (start, end))
     if not 0 < end - start <= longest_s:
-        raise BadQuery(f"from, to: {end - start} s; accepted: more than 0 and at most {longest_s}")
+        raise BadQuery(f"from, to: a range of {end - start} s; accepted: from before to, and at most {longest_s} s")
     return start, end
 
 

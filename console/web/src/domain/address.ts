@@ -1,5 +1,7 @@
 /** The state that the address bar holds: which view, which range and filter, what is chosen in it. */
 
+import { moment } from "./format";
+
 export type ViewName = "flows" | "board" | "policy" | "logs";
 
 export const TYPES = ["net", "ns", "wep", "hep"] as const;
@@ -133,16 +135,28 @@ export function summary(filter: Filter): string {
     values.length === 0 ? "None" : `[ ${values.join(match === "all" ? " and " : " or ")} ]`;
   const all = TYPES.join(",");
   const end = (value: number): string =>
-    value === 0 ? "now" : value < 0 ? ago(-value) : new Date(value * 1000).toISOString().slice(0, 19).replace("T", " ") + "Z";
+    value === 0 ? "now" : value < 0 ? ago(-value) : moment(value);
+  // On a narrow page only the beginning can be read: what the reader has set comes first.
   const parts = [
+    `Time range: [ From: ${end(filter.from)}${filter.to === 0 ? "" : ` To: ${end(filter.to)}`} ]`,
+    ...filter.conditions.map((each) => `${each.exclude ? "not " : ""}${each.field}: ${each.value}`),
     `Source type: ${list(filter.sourceTypes, `[ ${all} ]`)}`,
     `Source label selector: ${labels(filter.sourceLabels, filter.sourceMatch)}`,
     `Destination type: ${list(filter.destTypes, `[ ${all} ]`)}`,
     `Destination label selector: ${labels(filter.destLabels, filter.destMatch)}`,
-    `Time range: [ From: ${end(filter.from)}${filter.to === 0 ? "" : ` To: ${end(filter.to)}`} ]`,
-    ...filter.conditions.map((each) => `${each.exclude ? "not " : ""}${each.field}: ${each.value}`),
   ];
   return `Filter: ${parts.join(", ")}`;
+}
+
+const LONGEST_S = 31 * 86400;
+
+/** What keeps a range from being asked for, in words; null if nothing does. */
+export function rangeProblem(from: number, to: number, nowS: number): string | null {
+  const at = (value: number): number => (value > 0 ? value : nowS + value);
+  const [start, end] = [at(from), at(to)];
+  if (start >= end) return "From must come before To.";
+  if (start >= nowS) return "The range begins in the future.";
+  return end - start > LONGEST_S ? "The range is longer than 31 days." : null;
 }
 
 export const UNITS = [["seconds", 1], ["minutes", 60], ["hours", 3600], ["days", 86400]] as const;

@@ -3,7 +3,7 @@ import { inUnits, read, write } from "./address";
 import { at, breadth, frame, hit, middle } from "./circle";
 import type { Flow, Status } from "./flow";
 import { conditionsOf, flowKey, readFlowKey } from "./flow";
-import { settledBuckets } from "./format";
+import { storedBuckets } from "./format";
 import { placeLabels } from "./labels";
 import { NO_POLICY, pathOf } from "./path";
 import { belongs, index, layOut, NOTHING, pointedAt } from "./rings";
@@ -19,7 +19,7 @@ test("the circle fits its place, with room for labels", () => {
   for (const [width, height] of [[900, 700], [400, 900], [1500, 500]] as const) {
     const found = frame(width, height, true);
     expect(found.outer * 2).toBeLessThanOrEqual(height);
-    expect((found.outer + found.room) * 2).toBeLessThanOrEqual(width + 1);
+    expect(found.outer * 2).toBeLessThanOrEqual(width - 2 * Math.min(140, width / 5) + 1);
     expect(found.outer).toBeGreaterThan(found.name);
     expect(found.flow).toBeGreaterThan(found.chord);
   }
@@ -77,6 +77,31 @@ test("labels keep a line's distance, stay within the drawing and beside the circ
   }
 });
 
+test("labels that crowd give way to both sides and none is far from its arc", () => {
+  // A broad name takes one half of the circle, forty the other.
+  const many = [flow("z/broad", "z/broad", "allowed", 10), ...Array.from({ length: 40 }, (_, index) => flow(`a/name-${String(index).padStart(2, "0")}`, "z/broad", "allowed", 20))];
+  const { names } = layOut(many, "connections");
+  const labels = placeLabels(names, shape);
+  expect(labels.map((each) => each.text)).toContain("broad");
+  const moved = labels.map((each) => {
+    const arc = names.find((name) => name.key === each.key);
+    return each.y - (arc === undefined ? Number.NaN : at(middle(arc), shape.outer + 12).y);
+  });
+  expect(Math.max(...moved.map(Math.abs))).toBeLessThanOrEqual(30);
+  expect(Math.min(...moved)).toBeLessThan(-4);
+  expect(Math.max(...moved)).toBeGreaterThan(4);
+});
+
+test("a label ends within the drawing and leaves the tools their corner", () => {
+  const long = "a-deployment-with-a-very-long-name-indeed-and-then-some";
+  const many = Array.from({ length: 24 }, (_, index) => flow(`n${String(index).padStart(2, "0")}/${long}`, `n${(index + 5) % 24}/${long}`));
+  for (const each of placeLabels(layOut(many, "connections").names, shape)) {
+    const end = Math.abs(each.x) + each.text.length * 6.5;
+    expect(end).toBeLessThanOrEqual(shape.width / 2);
+    if (each.side === "right" && each.y < 40 - shape.height / 2) expect(end).toBeLessThan(shape.width / 2 - 180);
+  }
+});
+
 test("a name loses its hash unless two names would read the same", () => {
   const text = (flows: readonly Flow[]): readonly string[] => placeLabels(layOut(flows, "connections").names, shape).map((each) => each.text);
   expect(text([flow("a/web-6d996fbd97-*", "a/db-7599d8d8f-*")])).toEqual(expect.arrayContaining(["web-*", "db-*"]));
@@ -110,7 +135,12 @@ test("ranges are told in their largest whole unit, and any-matching travels in t
 });
 
 test("only buckets that are stored whole are drawn", () => {
-  expect(settledBuckets({ from_s: 0, to_s: 900 }, 890, 30)).toBe(29);
-  expect(settledBuckets({ from_s: 0, to_s: 900 }, 900, 30)).toBe(30);
-  expect(settledBuckets({ from_s: 0, to_s: 900 }, null, 30)).toBe(30);
+  const of = (newestS: number | null, coveredS: number): readonly [number, number] => storedBuckets({ from_s: 0, to_s: 900 }, newestS, coveredS, 30);
+  expect(of(890, 890)).toEqual([0, 29]);
+  expect(of(900, 900)).toEqual([0, 30]);
+  expect(of(1200, 900)).toEqual([0, 30]);
+  expect(of(null, 900)).toEqual([0, 30]);
+  // Stored since second 310: the bucket from 300 to 330 holds a part only.
+  expect(of(890, 580)).toEqual([11, 29]);
+  expect(of(890, 10)).toEqual([27, 29]);
 });

@@ -2,11 +2,10 @@
 
 import type { Arc, Chord, Rings, Segment } from "./rings";
 
-/** Radii in pixels around the middle of a `width` by `height` drawing; `room` is left for a label on either side. */
+/** Radii in pixels around the middle of a `width` by `height` drawing, which leave room for labels on either side. */
 export interface Frame {
   readonly width: number;
   readonly height: number;
-  readonly room: number;
   readonly outer: number;
   readonly name: number;
   readonly flow: number;
@@ -25,7 +24,7 @@ export function frame(width: number, height: number, labels: boolean): Frame {
   const room = labels ? Math.min(MOST_ROOM, width * 0.2) : 10;
   const outer = Math.max(LEAST_OUTER, Math.min(height / 2 - (labels ? 20 : 8), width / 2 - room));
   const ring = Math.max(9, Math.min(18, outer * 0.05));
-  return { width, height, room, outer, name: outer - ring, flow: outer - 2 * ring, chord: outer - 3 * ring };
+  return { width, height, outer, name: outer - ring, flow: outer - 2 * ring, chord: outer - 3 * ring };
 }
 
 /** A point of the circle, clockwise from twelve o'clock. */

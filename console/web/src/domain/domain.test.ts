@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { filterQuery, NO_FILTER, read, summary, write } from "./address";
+import { filterQuery, NO_FILTER, rangeProblem, read, summary, write } from "./address";
 import type { Flow, Status } from "./flow";
 import { flowKey, nameKey } from "./flow";
 import { rate } from "./format";
@@ -85,7 +85,19 @@ test("the address bar holds all of a place", () => {
   const again = write(place);
   expect(read(again.split("?")[0] ?? "", `?${again.split("?")[1] ?? ""}`)).toEqual(place);
   expect(filterQuery(NO_FILTER).toString()).toBe("");
-  expect(summary(NO_FILTER)).toBe("Filter: Source type: [ net,ns,wep,hep ], Source label selector: None, Destination type: [ net,ns,wep,hep ], Destination label selector: None, Time range: [ From: 15 minutes ago ]");
+  expect(summary(NO_FILTER)).toBe("Filter: Time range: [ From: 15 minutes ago ], Source type: [ net,ns,wep,hep ], Source label selector: None, Destination type: [ net,ns,wep,hep ], Destination label selector: None");
+});
+
+test("a range that can't be asked for says why", () => {
+  const now = 1_000_000_000;
+  for (const fine of [[-900, 0], [-31 * 86400, 0], [now - 10, now - 5], [now - 60, 0], [-7200, now - 60]] as const) expect(rangeProblem(fine[0], fine[1], now)).toBeNull();
+  for (const turned of [[0, -900], [-900, -900], [now - 5, now - 10], [now + 60, 0]] as const) expect(rangeProblem(turned[0], turned[1], now)).toContain("From must come before To");
+  expect(rangeProblem(now + 60, now + 90, now)).toContain("future");
+  expect(rangeProblem(-32 * 86400, 0, now)).toContain("31 days");
+});
+
+test("what the reader has set stands first in the folded filter's line", () => {
+  expect(summary({ ...NO_FILTER, from: -3600, conditions: [{ field: "action", value: "deny", exclude: false }] })).toMatch(/^Filter: Time range: \[ From: 1 hour ago \], action: deny, Source type/);
 });
 
 test("an address of nonsense is the first view without a filter", () => {

@@ -58,6 +58,11 @@ export function nameKey(end: Pick<End, "namespace" | "name">): string {
   return `${end.namespace}:${end.name}`;
 }
 
+/** The namespace in a name's key. */
+export function namespaceOf(key: string): string {
+  return key.slice(0, key.indexOf(":"));
+}
+
 export function flowKey(flow: Flow): string {
   return [nameKey(flow.source), nameKey(flow.dest), flow.proto, flow.dest_port ?? "-", flow.status].join("|");
 }
@@ -93,6 +98,6 @@ export function readFlowKey(key: string): FollowedFlow | null {
   const [source, dest, proto, port, status] = key.split("|");
   const known = STATUS_ORDER.find((each) => each === status);
   if (source === undefined || dest === undefined || proto === undefined || port === undefined || known === undefined) return null;
-  const end = (text: string): FollowedFlow["source"] => ({ namespace: text.slice(0, text.indexOf(":")), name: text.slice(text.indexOf(":") + 1) });
+  const end = (text: string): FollowedFlow["source"] => ({ namespace: namespaceOf(text), name: text.slice(text.indexOf(":") + 1) });
   return { source: end(source), dest: end(dest), proto, dest_port: port === "-" ? null : Number(port), status: known };
 }

@@ -21,6 +21,11 @@ export function count(value: number): string {
   return value.toLocaleString("en-US");
 }
 
+/** `1 flow`, `1,200 flows`. */
+export function counted(value: number, thing: string): string {
+  return `${count(value)} ${thing}${value === 1 ? "" : "s"}`;
+}
+
 /** `2026-01-31 12:00:05` in the reader's own time zone. */
 export function moment(seconds: number): string {
   const at = new Date(seconds * 1000);
@@ -43,9 +48,12 @@ export function timeOfDay(seconds: number): string {
   return moment(seconds).slice(11);
 }
 
-/** How many of a range's buckets lie wholly before the newest stored window: the rest would fall to nought falsely. */
-export function settledBuckets(range: { readonly from_s: number; readonly to_s: number }, newestS: number | null, buckets: number): number {
-  if (newestS === null) return buckets;
+/** Which of a range's buckets lie wholly in what is stored, the last not included: others would show nought, or a part,
+ * falsely. At least two of them, which a line takes. */
+export function storedBuckets(range: { readonly from_s: number; readonly to_s: number }, newestS: number | null, coveredS: number, buckets: number): readonly [number, number] {
+  if (newestS === null) return [0, buckets];
   const width = (range.to_s - range.from_s) / buckets;
-  return Math.max(2, Math.min(buckets, Math.floor((newestS - range.from_s) / width)));
+  const until = Math.min(newestS, range.to_s);
+  const end = Math.max(2, Math.min(buckets, Math.floor((until - range.from_s) / width)));
+  return [Math.max(0, Math.min(end - 2, Math.ceil((until - coveredS - range.from_s) / width))), end];
 }

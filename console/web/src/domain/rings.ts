@@ -1,7 +1,7 @@
 /** The geometry of the three rings: which arc each namespace, name and flow end takes, as angles only. */
 
 import type { Flow, Measure } from "./flow";
-import { flowKey, nameKey, statusMatches } from "./flow";
+import { flowKey, nameKey, namespaceOf, statusMatches } from "./flow";
 
 /** An arc in radians clockwise from twelve o'clock. */
 export interface Arc {
@@ -40,6 +40,16 @@ export const NOTHING: Selection = { status: "", namespace: "", name: "", flow: "
 
 export function isEmpty(selection: Selection): boolean {
   return selection.status === "" && selection.namespace === "" && selection.name === "" && selection.flow === "";
+}
+
+/** The selection of a segment: a namespace, or a name with its namespace. */
+export function ofSegment(level: "namespace" | "name", key: string): Selection {
+  return level === "name" ? { ...NOTHING, namespace: namespaceOf(key), name: key } : { ...NOTHING, namespace: key };
+}
+
+/** The selection of a flow, with the name and namespace that it comes from. */
+export function ofChord({ key, flow }: Chord): Selection {
+  return { ...NOTHING, namespace: flow.source.namespace, name: nameKey(flow.source), flow: key };
 }
 
 /** Whether a flow belongs to the selection: one of its ends is chosen, and its status. */

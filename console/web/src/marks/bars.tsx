@@ -25,7 +25,10 @@ export interface Bucket {
 
 const BELOW = 18;
 const LEFT = 40;
+/** Times beneath the bars: at most so many, each so wide and so far from the next. */
 const TICKS = 6;
+const TICK_WIDTH = 50;
+const TICK_GAP = 16;
 
 /**
  * Stacked bars, denied hatched and on top, at least two pixels high so that one denial among thousands shows.
@@ -38,7 +41,7 @@ export function histogram(buckets: readonly Bucket[], widthS: number, width: num
   const step = buckets.length > 0 ? (width - LEFT) / buckets.length : width;
   const total = (of: "allow" | "deny"): string => count(buckets.reduce((sum, each) => sum + each[of], 0));
   const base = height - BELOW;
-  const every = Math.max(1, Math.ceil(buckets.length / TICKS));
+  const every = Math.max(1, Math.ceil(buckets.length / Math.min(TICKS, Math.floor((width - LEFT) / (TICK_WIDTH + TICK_GAP)))));
   const tall = (value: number): number => (value === 0 ? 0 : Math.max(2, y(value)));
   return (
     <svg class="histogram" viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={`Flow logs over time: ${total("allow")} allowed, ${total("deny")} denied; the table below has each bar`} aria-details={table}>
@@ -59,8 +62,8 @@ export function histogram(buckets: readonly Bucket[], widthS: number, width: num
           </g>
         );
       })}
-      {buckets.filter((_, index) => index % every === 0).map((each, index) => (
-        <text key={each.start_s} class="tick" x={LEFT + index * every * step} y={height - 4}>{timeOfDay(each.start_s)}</text>
+      {buckets.map((each, index) => ({ start: each.start_s, x: LEFT + index * step })).filter(({ x }, index) => index % every === 0 && x + TICK_WIDTH <= width).map(({ start, x }) => (
+        <text key={start} class="tick" x={x} y={height - 4}>{timeOfDay(start)}</text>
       ))}
     </svg>
   );

@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { expect, test } from "vitest";
-import { frame } from "../domain/circle";
+import { breadth, frame } from "../domain/circle";
 import type { Flow, Status } from "../domain/flow";
 import { STATUS_ORDER } from "../domain/flow";
 import { placeLabels, placeRingNames } from "../domain/labels";
@@ -8,7 +8,7 @@ import { layOut } from "../domain/rings";
 import { histogram, sparkline } from "./bars";
 import { statusFill, statusPatterns } from "./patterns";
 import { pathMark } from "./path";
-import { chordMarks, ends, flowRing, labelMarks, MOST_SHAPES, outline, ringNameMarks, segmentRings } from "./rings";
+import { chordMarks, ends, flowRing, labelMarks, MOST_SHAPES, outline, ribbon, ringNameMarks, segmentRings } from "./rings";
 
 const HOSTILE = '<img src=x onerror=alert(1)>"\'&';
 const flow = (name: string, status: Status, port = 80): Flow => ({
@@ -43,6 +43,34 @@ test("a namespace's name stands along its arc, upright in the lower half, and on
   expect(drawn(ringNameMarks(placed, shape)).innerHTML).toMatchSnapshot();
 });
 
+/** Where the middle of a path's first arc lies, by SVG's own rule. */
+function middleOf(d: string): number {
+  const found = /^M([-\d.]+)[ ,]([-\d.]+)A([-\d.]+)[ ,][-\d.]+[ ,]0[ ,]([01])[ ,]1[ ,]([-\d.]+)[ ,]([-\d.]+)/.exec(d);
+  const [x1, y1, radius, large, x2, y2] = (found?.slice(1) ?? []).map(Number) as [number, number, number, number, number, number];
+  const [dx, dy] = [(x1 - x2) / 2, (y1 - y2) / 2];
+  const q = dx * dx + dy * dy;
+  const off = Math.sqrt(Math.max(0, (radius * radius - q) / q)) * (large === 1 ? -1 : 1);
+  return Math.hypot(off * dy + (x1 + x2) / 2, -off * dx + (y1 + y2) / 2);
+}
+
+test("an arc about half the circle keeps the circle's middle", () => {
+  for (let span = 0.5; span < 5.8; span += 0.013) {
+    const arc = { key: "a", namespace: "a", label: "a", start: 0.37, end: 0.37 + span };
+    const host = drawn([outline(arc, "namespace", shape)]);
+    expect(middleOf(host.querySelector("path")?.getAttribute("d") ?? ""), `${span}`).toBeLessThan(1);
+    expect(middleOf(ribbon(arc, { start: 6.2, end: 6.21 }, 273.4)), `${span}`).toBeLessThan(1);
+  }
+});
+
+test("a chord too narrow for its hatch is a line with dashes, broad enough to see where there are few", () => {
+  const dashed = { ...looks, dash: (_: unknown, width: number) => `0 ${width}` };
+  const rings = layOut([{ ...flow("a", "denied"), bytes: 1 }, { ...flow("b", "denied"), bytes: 9 }, { ...flow("c", "denied"), bytes: 1000 }], "bytes");
+  const chords = [...drawn(chordMarks(rings.chords, dashed, shape)).querySelectorAll("path")];
+  expect(chords.map((each) => each.classList.contains("line"))).toEqual([true, true, false]);
+  expect(chords.slice(0, 2).map((each) => Number(each.getAttribute("stroke-width")) >= 3)).toEqual([true, true]);
+  expect(chords[1]?.getAttribute("stroke-dasharray")).toBe(`0 ${breadth(rings.chords[1]!, shape.chord)}`);
+});
+
 test("many chords are gathered into a few paths that hold each of them once", () => {
   const many = Array.from({ length: MOST_SHAPES + 1 }, (_, port) => flow("a", "allowed", port));
   const paths = [...drawn(chordMarks(layOut(many, "bytes").chords, looks, shape)).querySelectorAll("path")];
@@ -54,6 +82,16 @@ test("many chords are gathered into a few paths that hold each of them once", ()
 test("histogram and sparkline are drawn as they were", () => {
   const bars = histogram([{ start_s: 0, allow: 5000, deny: 1 }, { start_s: 60, allow: 0, deny: 0 }], 60, 300, 80, () => undefined, "table");
   expect(drawn([sparkline([0, 1, 5, 2], 100, 20, "rates"), bars]).innerHTML).toMatchSnapshot();
+});
+
+test("times beneath the bars have room for themselves, and none is cut off", () => {
+  const buckets = Array.from({ length: 61 }, (_, index) => ({ start_s: index * 15, allow: 1, deny: 0 }));
+  for (const width of [330, 700, 1400]) {
+    const at = [...drawn(histogram(buckets, 15, width, 80, () => undefined, "table")).querySelectorAll("text.tick:not([text-anchor])")].map((each) => Number(each.getAttribute("x")));
+    expect(at.length).toBeGreaterThan(1);
+    expect(Math.min(...at.slice(1).map((x, index) => x - (at[index] ?? 0)))).toBeGreaterThan(60);
+    expect(at.at(-1)).toBeLessThan(width - 45);
+  }
 });
 
 test("a single denial among thousands of flow logs is at least two pixels high", () => {

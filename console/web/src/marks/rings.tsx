@@ -18,8 +18,8 @@ export interface Looks {
   readonly chord: (chord: Chord) => string;
   /** Colour of a chord that is drawn as a line, where a hatch couldn't be seen. */
   readonly line: (chord: Chord) => string;
-  /** Its dashes, which tell the states apart without colour. */
-  readonly dash: (chord: Chord) => string | undefined;
+  /** Its dashes at a width, their ends rounded, which tell the states apart without colour. */
+  readonly dash: (chord: Chord, width: number) => string | undefined;
   readonly namespace: (segment: Segment) => string;
   readonly name: (segment: Segment) => string;
   /** Whether a segment steps back, as it isn't zoomed into. */
@@ -28,35 +28,50 @@ export interface Looks {
 
 /** Above this many chords they are gathered into common paths. */
 export const MOST_SHAPES = 300;
-/** A chord narrower than this many pixels is drawn as a line. */
+/** A chord narrower than this many pixels is drawn as a line, and one narrower than the other, too, if it has dashes: a
+ * hatch takes eight pixels. */
 const THIN = 3;
 const NARROW = 8;
+/** Least width of a line, and where there are few. */
+const LEAST_LINE = 1.6;
+const LEAST_OF_FEW = 3;
+const FEW = 40;
 
-const path = arcPath<{ inner: number; outer: number; start: number; end: number }>()
-  .innerRadius((each) => each.inner)
-  .outerRadius((each) => each.outer)
-  .startAngle((each) => each.start)
-  .endAngle((each) => each.end)
-  .digits(1);
+/** Digits after the point of a shape that goes along an arc. One is enough, but for arcs about half the circle: the
+ * middle of such an arc follows from its ends so loosely that a rounded end moves it by pixels. */
+function digits(span: Arc): number {
+  return Math.abs(span.end - span.start - Math.PI) < 0.5 ? 4 : 1;
+}
+
+const arcs = (places: number): ((each: { inner: number; outer: number; start: number; end: number }) => string | null) =>
+  arcPath<{ inner: number; outer: number; start: number; end: number }>()
+    .innerRadius((each) => each.inner)
+    .outerRadius((each) => each.outer)
+    .startAngle((each) => each.start)
+    .endAngle((each) => each.end)
+    .digits(places);
+const [coarse, fine] = [arcs(1), arcs(4)];
 
 function band(span: Arc, inner: number, outer: number): string {
-  return path({ inner, outer, start: span.start, end: span.end }) ?? "";
+  return (digits(span) > 1 ? fine : coarse)({ inner, outer, start: span.start, end: span.end }) ?? "";
 }
 
-function text({ x, y }: Point): string {
-  return `${x.toFixed(1)} ${y.toFixed(1)}`;
+function text({ x, y }: Point, places = 1): string {
+  return `${x.toFixed(places)} ${y.toFixed(places)}`;
 }
 
-function point(angle: number, radius: number): string {
-  return text(at(angle, radius));
+function point(angle: number, radius: number, places = 1): string {
+  return text(at(angle, radius), places);
 }
 
 /** A ribbon between two arcs of one circle. */
 export function ribbon(source: Arc, dest: Arc, radius: number): string {
   const control = text(bend(source, dest, radius));
-  const along = (span: Arc): string =>
-    `A${radius.toFixed(1)} ${radius.toFixed(1)} 0 ${span.end - span.start > Math.PI ? 1 : 0} 1 ${point(span.end, radius)}`;
-  const [from, to] = [point(source.start, radius), point(dest.start, radius)];
+  const along = (span: Arc): string => {
+    const places = digits(span);
+    return `A${radius.toFixed(places)} ${radius.toFixed(places)} 0 ${span.end - span.start > Math.PI ? 1 : 0} 1 ${point(span.end, radius, places)}`;
+  };
+  const [from, to] = [point(source.start, radius, digits(source)), point(dest.start, radius, digits(dest))];
   return `M${from}${along(source)}Q${control} ${to}${along(dest)}Q${control} ${from}Z`;
 }
 
@@ -67,14 +82,17 @@ function line({ source, dest }: Chord, radius: number): string {
 /** @param of how many chords the whole drawing has, where these are a part of it. */
 export function chordMarks(chords: readonly Chord[], looks: Looks, { chord: radius }: Frame, of = chords.length): readonly VNode[] {
   if (of > MOST_SHAPES) return gathered(chords, looks, radius);
+  const least = chords.length > FEW ? LEAST_LINE : LEAST_OF_FEW;
   return chords.map((chord) => {
     const width = breadth(chord, radius);
-    if (width >= THIN) {
+    const stroke = Math.max(least, width);
+    const dash = looks.dash(chord, stroke);
+    if (width >= (dash === undefined ? THIN : NARROW)) {
       // A dark edge would take most of a narrow ribbon's colour away.
       const edge = width < NARROW ? looks.line(chord) : undefined;
       return <path key={chord.key} class="chord" data-key={chord.key} d={ribbon(chord.source, chord.dest, radius)} fill={looks.chord(chord)} stroke={edge} />;
     }
-    return <path key={chord.key} class="chord line" data-key={chord.key} d={line(chord, radius)} stroke={looks.line(chord)} stroke-width={Math.max(1.6, width).toFixed(1)} stroke-dasharray={looks.dash(chord)} />;
+    return <path key={chord.key} class="chord line" data-key={chord.key} d={line(chord, radius)} stroke={looks.line(chord)} stroke-width={stroke.toFixed(1)} stroke-dasharray={dash} />;
   });
 }
 

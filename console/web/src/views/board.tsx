@@ -4,7 +4,7 @@ import type { VNode } from "preact";
 import { useMemo, useRef } from "preact/hooks";
 import type { BoardAnswer, Tile } from "../api/client";
 import { filterQuery, NO_FILTER } from "../domain/address";
-import { rate, settledBuckets } from "../domain/format";
+import { rate, storedBuckets } from "../domain/format";
 import { NO_POLICY } from "../domain/path";
 import type { Step } from "../domain/path";
 import { icon } from "../marks/icons";
@@ -48,7 +48,7 @@ export function BoardView({ going }: { going: Going }): VNode {
         <div class="group" role="group" aria-label="Only policies that are">
           {QUICK.map(([name, label]) => <button key={name} aria-pressed={choice["quick"] === name} onClick={() => going.choose({ quick: choice["quick"] === name ? "" : name })}>{label}</button>)}
         </div>
-        <span class="soft" role="status">{data && (text !== "" || quick !== null) ? `${matches} of ${all.length} match` : ""}</span>
+        <span class="soft matches" role="status">{data && (text !== "" || quick !== null) ? `${matches} of ${all.length} match` : ""}</span>
         <span class="spring" />
         <FollowPick followed={followed} going={going} range={range} />
         <RangeSelect filter={filter} onFilter={going.filter} />
@@ -83,7 +83,7 @@ interface TiersProps {
 function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
   const ref = useRef<HTMLDivElement>(null);
   const none = data.no_policy;
-  const settled = settledBuckets(data.range, data.newest_s, SPARK_BUCKETS);
+  const stored = storedBuckets(data.range, data.newest_s, data.covered_s, SPARK_BUCKETS);
   const stepsOf = (id: string): readonly Step[] => steps.filter((step) => step.id === id);
   return (
     <div class={`tiers ${steps.length > 0 ? "following" : ""}`} ref={ref} role="list" tabIndex={0} aria-label="Tiers in order">
@@ -95,7 +95,7 @@ function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
               <h2>{tier.name}</h2>
               <span class="soft" title={`What no policy of the tier decides: ${tier.default_action}`}>{tier.order === null ? "last" : `order ${rateless(tier.order)}`} · {tier.policies.length} {tier.policies.length === 1 ? "policy" : "policies"}</span>
             </header>
-            {tiles.map((tile) => <TileCard key={tile.id} tile={tile} settled={settled} shown={shown} text={text} steps={stepsOf(tile.id)} going={going} />)}
+            {tiles.map((tile) => <TileCard key={tile.id} tile={tile} stored={stored} shown={shown} text={text} steps={stepsOf(tile.id)} going={going} />)}
             {tiles.length > 0 ? null : <p class="state">No policy of this tier matches.</p>}
             {tier.name === "default" ? (
               <article class={`tile nopolicy ${stepsOf(NO_POLICY).length > 0 ? "on-path" : ""}`} data-tile={NO_POLICY}>

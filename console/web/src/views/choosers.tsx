@@ -3,7 +3,7 @@
 import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Flow } from "../domain/flow";
-import { flowKey, flowTitle, nameKey, STATUSES, STATUS_ORDER, statusMatches } from "../domain/flow";
+import { flowKey, flowTitle, nameKey, namespaceOf, STATUSES, STATUS_ORDER, statusMatches } from "../domain/flow";
 import type { Selection } from "../domain/rings";
 import { isEmpty, NOTHING, selects } from "../domain/rings";
 import { icon } from "../marks/icons";
@@ -34,7 +34,7 @@ export function Choosers({ flows, selection, hover, onSelect }: Props): VNode {
     <div class="choosers">
       <Chooser label="Status" none="Any status" value={shown.status} options={STATUS_OPTIONS} text={plain} onChosen={(status) => onSelect({ ...selection, status, flow: "" })} />
       <Chooser label="Namespace" none="All Namespaces" value={shown.namespace} options={spaces} text={plain} onChosen={(namespace) => onSelect({ ...NOTHING, status: selection.status, namespace })} />
-      <Chooser label="Name" none="All Names" value={shown.name} options={names} text={plain} onChosen={(name) => onSelect({ ...selection, name, flow: "" })} />
+      <Chooser label="Name" none="All Names" value={shown.name} options={names} text={(key) => nameWithin(shown.namespace, key)} onChosen={(name) => onSelect({ ...selection, ...(name === "" ? {} : { namespace: namespaceOf(name) }), name, flow: "" })} />
       <Chooser label="Flow" none="All Flows" value={shown.flow} options={listed} text={title} onChosen={(key) => onSelect({ ...selection, flow: key })} />
     </div>
   );
@@ -42,6 +42,11 @@ export function Choosers({ flows, selection, hover, onSelect }: Props): VNode {
 
 function plain(key: string): string {
   return key;
+}
+
+/** A name's key without the namespace that is told beside it. */
+function nameWithin(namespace: string, key: string): string {
+  return namespace !== "" && namespaceOf(key) === namespace ? key.slice(namespace.length + 1) : key;
 }
 
 function choices(flows: readonly Flow[], selection: Selection): Readonly<Record<"spaces" | "names" | "listed", readonly Option[]>> {
@@ -52,7 +57,7 @@ function choices(flows: readonly Flow[], selection: Selection): Readonly<Record<
   const listed = within.filter((flow) => selects({ ...selection, flow: "" }, flow)).slice(0, MOST_LISTED);
   return {
     spaces: spaces.map((each) => [each, each === "-" ? "- (no namespace)" : each]),
-    names: names.slice(0, MOST_LISTED).map((each) => [each, selection.namespace === "" ? each : each.slice(each.indexOf(":") + 1)]),
+    names: names.slice(0, MOST_LISTED).map((each) => [each, nameWithin(selection.namespace, each)]),
     listed: listed.map((flow) => [flowKey(flow), flowTitle(flow)]),
   };
 }

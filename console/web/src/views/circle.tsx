@@ -11,13 +11,15 @@ import { nameKey, STATUSES } from "../domain/flow";
 import { rate } from "../domain/format";
 import { placeLabels, placeRingNames } from "../domain/labels";
 import type { Chord, Index, Rings, Selection } from "../domain/rings";
-import { belongs, index, isEmpty, NOTHING, pointedAt } from "../domain/rings";
+import { belongs, index, isEmpty, NOTHING, ofChord, ofSegment, pointedAt } from "../domain/rings";
 import { statusPatterns, statusSwatch } from "../marks/patterns";
 import { chordMarks, ends, flowRing, labelMarks, outline, ringNameMarks, segmentRings } from "../marks/rings";
 import type { Watched } from "./hooks";
 import { useMove, useSize, useWatched } from "./hooks";
 import { useKeyboard } from "./keyboard";
 import type { Colours, Mode } from "./looks";
+import { levelOf } from "./looks";
+import { Name } from "./name";
 
 /** What is pointed at, and where; `at` is null for the keyboard. */
 export interface Hover {
@@ -49,7 +51,7 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
   const [ref, size] = useSize<HTMLDivElement>();
   const frame = useMemo(() => frameOf(size.width, size.height, labels), [size, labels]);
   const rings = useMove(target);
-  const level = mode === "namespaces" && isEmpty(zoom) ? "namespace" : "name";
+  const level = isEmpty(zoom) ? levelOf(mode, { ...selection, namespace: "" }) : "name";
   const drawn = useMemo(
     () => rings.chords.filter((chord) => belongs(selection, chord) && belongs(zoom, chord)).sort(broadFirst),
     [rings, selection, zoom],
@@ -76,9 +78,9 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
     const box = (place.current ??= event.currentTarget.getBoundingClientRect());
     const at = { x: event.clientX - box.left - box.width / 2, y: event.clientY - box.top - box.height / 2 };
     const label = event.target instanceof Element ? event.target.closest("[data-key]") : null;
-    if (label !== null) return { selection: segment(label.getAttribute("data-level") === "name", label.getAttribute("data-key") ?? ""), at };
+    if (label !== null) return { selection: ofSegment(label.getAttribute("data-level") === "name" ? "name" : "namespace", label.getAttribute("data-key") ?? ""), at };
     const found = hit(rings, drawn, frame, at);
-    return { selection: found === null ? null : found.level === "flow" ? flow(found.chord) : segment(found.level === "name", found.key), at };
+    return { selection: found === null ? null : found.level === "flow" ? ofChord(found.chord) : ofSegment(found.level, found.key), at };
   };
   const box = `${-frame.width / 2} ${-frame.height / 2} ${frame.width} ${frame.height}`;
   return (
@@ -124,14 +126,6 @@ export function Circle({ rings: target, mode, colours, selection, zoom, hover, l
 
 function broadFirst(a: Chord, b: Chord): number {
   return b.source.end - b.source.start - (a.source.end - a.source.start);
-}
-
-function segment(isName: boolean, key: string): Selection {
-  return isName ? { ...NOTHING, namespace: key.slice(0, key.indexOf(":")), name: key } : { ...NOTHING, namespace: key };
-}
-
-function flow(chord: Chord): Selection {
-  return { ...NOTHING, namespace: chord.flow.source.namespace, name: nameKey(chord.flow.source), flow: chord.key };
 }
 
 function same(a: Selection, b: Selection): boolean {
@@ -188,8 +182,8 @@ function Tip({ known, hover, frame, rangeS }: TipProps): VNode | null {
       {selection.flow !== "" ? (
         <>
           <strong>{statusSwatch(first.status)} {STATUSES[first.status].label}</strong>
-          <span>{nameKey(first.source)}</span>
-          <span>→ {nameKey(first.dest)} {first.proto}{first.dest_port === null ? "" : `/${first.dest_port}`}</span>
+          <span><Name of={nameKey(first.source)} /></span>
+          <span>→ <Name of={nameKey(first.dest)} /> {first.proto}{first.dest_port === null ? "" : `/${first.dest_port}`}</span>
         </>
       ) : <strong>{selection.name || (selection.namespace === "-" ? "- (no namespace)" : selection.namespace)}</strong>}
       <span class="soft">{selection.flow === "" ? `${flows.length} flow${flows.length === 1 ? "" : "s"} · ` : ""}{sum("connections")} conn/s · {sum("packets")} pkt/s · {sum("bytes")} B/s</span>

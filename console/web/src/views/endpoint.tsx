@@ -2,13 +2,14 @@
 
 import type { VNode } from "preact";
 import type { EndpointAnswer } from "../api/client";
+import { namespaceOf } from "../domain/flow";
 import { useAnswer } from "./hooks";
 import type { Going } from "./place";
 import { Staged } from "./staged";
 
 export function EndpointCard({ name, going }: { name: string; going: Going }): VNode | null {
-  const at = name.indexOf(":");
-  const query = new URLSearchParams({ namespace: name.slice(0, at), name: name.slice(at + 1) });
+  const namespace = namespaceOf(name);
+  const query = new URLSearchParams({ namespace, name: name.slice(namespace.length + 1) });
   const answer = useAnswer<EndpointAnswer>("endpoint", query.toString(), going.tick);
   const data = answer.data;
   if (data === null) return null;

@@ -3,7 +3,7 @@
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Filter } from "../domain/address";
-import { NO_FILTER, summary, TYPE_LABELS, TYPES } from "../domain/address";
+import { NO_FILTER, rangeProblem, summary, TYPE_LABELS, TYPES } from "../domain/address";
 import { icon } from "../marks/icons";
 import { Conditions } from "./conditions";
 import { Labels } from "./labels";
@@ -39,6 +39,7 @@ export function FilterBar({ filter, onFilter }: Props): VNode {
 function Form({ filter, onFilter }: Props): VNode {
   const [draft, setDraft] = useState(filter);
   const form = useRef<HTMLFormElement>(null);
+  const problem = rangeProblem(draft.from, draft.to, Date.now() / 1000);
   useEffect(() => form.current?.querySelector("input")?.focus(), []);
   return (
     <form id="filter-form" ref={form} class="filterform" onSubmit={(event) => (event.preventDefault(), onFilter(draft))}>
@@ -49,8 +50,9 @@ function Form({ filter, onFilter }: Props): VNode {
       <TimeRange from={draft.from} to={draft.to} onRange={(from, to) => setDraft((last) => ({ ...last, from, to }))} />
       <Conditions filter={draft} onConditions={(conditions) => setDraft((last) => ({ ...last, conditions }))} />
       <div class="row actions">
-        <button class="solid" type="submit">Filter</button>
+        <button class="solid" type="submit" disabled={problem !== null}>Filter</button>
         <button type="button" onClick={() => onFilter(NO_FILTER)}>Clear</button>
+        <span class="problem" role="alert">{problem}</span>
       </div>
     </form>
   );

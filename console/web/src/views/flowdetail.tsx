@@ -9,6 +9,7 @@ import { count, rate } from "../domain/format";
 import { icon } from "../marks/icons";
 import { statusSwatch } from "../marks/patterns";
 import { useAnswer } from "./hooks";
+import { Name } from "./name";
 import type { Going } from "./place";
 import { Staged } from "./staged";
 import { Fault, Loading } from "./states";
@@ -50,7 +51,7 @@ function EndName({ end, label }: { end: End; label: string }): VNode {
     <span class="end">
       <span class="visually-hidden">{label} </span>
       <span class="soft">{end.namespace === "-" ? "no namespace" : end.namespace}</span>
-      <strong>{end.name}</strong>
+      <strong><Name of={end.name} /></strong>
     </span>
   );
 }

@@ -6,7 +6,7 @@ import type { FlowsAnswer } from "../api/client";
 import { conditionCount, filterQuery } from "../domain/address";
 import type { Measure } from "../domain/flow";
 import { flowKey, STATUSES, STATUS_ORDER } from "../domain/flow";
-import { count } from "../domain/format";
+import { count, counted } from "../domain/format";
 import type { Selection } from "../domain/rings";
 import { isEmpty, layOut, NOTHING, selects } from "../domain/rings";
 import type { IconName } from "../marks/icons";
@@ -70,7 +70,7 @@ export function FlowsView({ going }: { going: Going }): VNode {
             <div class="under">
               <label>Thickness <select value={measure} onChange={(event) => going.choose({ volume: event.currentTarget.value === "connections" ? "" : event.currentTarget.value })}>{MEASURES.map(([name, label]) => <option key={name} value={name}>{label}</option>)}</select></label>
               {answer.data ? <Covered range={answer.data.range} coveredS={answer.data.covered_s} /> : null}
-              <span>{count(flows.length)} flows{answer.data && answer.data.smaller.flows > 0 ? `, and ${count(answer.data.smaller.flows)} smaller (${count(answer.data.smaller.connections)} connections) not drawn` : ""}</span>
+              <span>{counted(flows.length, "flow")}{answer.data && answer.data.smaller.flows > 0 ? `, and ${count(answer.data.smaller.flows)} smaller (${counted(answer.data.smaller.connections, "connection")}) not drawn` : ""}</span>
             </div>
           </section>
           <aside class="side" aria-label="What is chosen">

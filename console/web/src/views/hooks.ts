@@ -12,8 +12,10 @@ export interface Answer<T> {
   readonly loading: boolean;
 }
 
-/** Ask whenever path, query or `tick` changes; the last answer stays while the next is on its way. */
+/** Ask whenever path, query or `tick` changes; the last answer stays while the next is on its way, and where the same
+ * question isn't answered again. A refused question never stands over the answer to another one. */
 export function useAnswer<T>(path: string | null, query: string, tick: number): Answer<T> {
+  // `key` is the question that `data` answers.
   const [answer, setAnswer] = useState<Answer<T> & { key: string }>({ data: null, error: null, loading: path !== null, key: "" });
   const key = `${path}?${query}`;
   useEffect(() => {
@@ -25,7 +27,7 @@ export function useAnswer<T>(path: string | null, query: string, tick: number): 
       (error: unknown) => {
         if (control.signal.aborted) return;
         const known = error instanceof ApiError ? error : new ApiError(0, String(error));
-        setAnswer((last) => ({ data: last.data, error: known, loading: false, key }));
+        setAnswer((last) => ({ data: last.key === key ? last.data : null, error: known, loading: false, key }));
       },
     );
     return () => control.abort();

@@ -1,9 +1,9 @@
 /** Walking the rings by keyboard. */
 
 import { useState } from "preact/hooks";
-import { flowTitle, nameKey, STATUSES } from "../domain/flow";
+import { flowTitle, STATUSES } from "../domain/flow";
 import type { Rings, Selection } from "../domain/rings";
-import { NOTHING } from "../domain/rings";
+import { NOTHING, ofChord, ofSegment } from "../domain/rings";
 
 type Level = "namespace" | "name" | "flow";
 const LEVELS: readonly Level[] = ["namespace", "name", "flow"];
@@ -61,8 +61,7 @@ function listOf(rings: Rings, level: Level): readonly { key: string }[] {
 }
 
 function selectionOf(rings: Rings, level: Level, key: string): Selection {
-  if (level === "namespace") return { ...NOTHING, namespace: key };
-  if (level === "name") return { ...NOTHING, namespace: key.slice(0, key.indexOf(":")), name: key };
-  const source = rings.chords.find((each) => each.key === key)?.flow.source;
-  return source === undefined ? NOTHING : { ...NOTHING, namespace: source.namespace, name: nameKey(source), flow: key };
+  if (level !== "flow") return ofSegment(level, key);
+  const chord = rings.chords.find((each) => each.key === key);
+  return chord === undefined ? NOTHING : ofChord(chord);
 }

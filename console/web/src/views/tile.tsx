@@ -27,15 +27,15 @@ export function kindOf(tile: Pick<Tile, "kind" | "namespace">): readonly [IconNa
 
 interface Props {
   readonly tile: Tile;
-  /** Buckets of the sparkline whose windows are all stored. */
-  readonly settled: number;
+  /** First and last, not included, of the sparkline's buckets whose windows are all stored. */
+  readonly stored: readonly [number, number];
   readonly shown: ReadonlySet<Column>;
   readonly text: string;
   readonly steps: readonly Step[];
   readonly going: Going;
 }
 
-export function TileCard({ tile, settled, shown, text, steps, going }: Props): VNode {
+export function TileCard({ tile, stored, shown, text, steps, going }: Props): VNode {
   const last = steps.at(-1);
   const [kindIcon, kind] = kindOf(tile);
   const rows = rowsOf(tile, shown);
@@ -53,7 +53,7 @@ export function TileCard({ tile, settled, shown, text, steps, going }: Props): V
       {shown.has("Namespace") ? <Fact name="folder" label="Namespace">{highlighted(tile.namespace ?? "global", text)}</Fact> : null}
       {shown.has("Endpoints") ? <Fact name="box" label={tile.endpoints === 0 ? "Endpoints: selects none" : "Endpoints"}>{tile.endpoints === 0 ? "⚠ 0" : String(tile.endpoints ?? "n/a")}</Fact> : null}
       {rows.length > 0 ? <Metrics rows={rows} /> : null}
-      {rows.length > 0 ? sparkline(tile.spark.slice(0, settled), 240, 22, `Bytes over the range, at most ${rate(Math.max(0, ...tile.spark))} a second`) : null}
+      {rows.length > 0 ? sparkline(tile.spark.slice(...stored), 240, 22, `Bytes over the range, at most ${rate(Math.max(0, ...tile.spark))} a second`) : null}
     </article>
   );
 }

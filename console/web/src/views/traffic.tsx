@@ -11,6 +11,8 @@ import type { Block, Row } from "../domain/table";
 import { firstLines, lines, tabulate } from "../domain/table";
 import { dot, statusSwatch } from "../marks/patterns";
 import type { Colours, Mode } from "./looks";
+import { levelOf } from "./looks";
+import { Name } from "./name";
 
 interface Props {
   readonly flows: readonly Flow[];
@@ -27,7 +29,7 @@ const NO_NAMESPACE = "-";
 const FIRST_LINES = 120;
 
 export function TrafficTable({ flows, rangeS, mode, colours, selection, onSelect }: Props): VNode {
-  const level = mode === "namespaces" && selection.namespace === "" ? "namespace" : "name";
+  const level = levelOf(mode, selection);
   const blocks = useMemo(() => tabulate(flows, rangeS, level), [flows, rangeS, level]);
   const [most, setMost] = useState(FIRST_LINES);
   const tables = useMemo(() => {
@@ -81,7 +83,7 @@ function Line({ row, colours, pick, sub }: { row: Row; colours: Colours; pick: (
       <th scope="row">
         <button class="plain" onClick={() => pick(row)} title={`${row.key}: ${told}`}>
           {colour === null ? null : dot(colour)}{marked.map((status) => statusSwatch(status))}
-          <span class="rowname">{row.key === NO_NAMESPACE ? "- (no namespace)" : row.key}</span>
+          <span class="rowname">{row.key === NO_NAMESPACE ? "- (no namespace)" : <Name of={row.key} />}</span>
           <span class="visually-hidden">, {told}</span>
         </button>
       </th>
