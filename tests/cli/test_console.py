@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tierflow.cli.web import listening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,3 +48,18 @@ def test_an_address_that_is_not_this_machines_is_one_line() -> None:
     done = console("--host", "192.0.2.1", "--port", "0")
     assert done.returncode == 2
     assert "--host 192.0.2.1 --port 0: Cannot assign requested address" in done.stderr
+
+
+async def test_an_answer_does_not_wait_until_its_first_part_is_acknowledged() -> None:
+    at_once: list[int] = []
+
+    def take(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_once.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    listener = listening("127.0.0.1", 0)
+    async with await asyncio.start_server(take, sock=listener):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        await reader.read()
+        writer.close()
+    assert at_once == [1]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from tests.console.storefront import WINDOW_S, Traffic, in_force
 
+from tierflow.cli.web import listening
 from tierflow.console.server.app import console_app
 from tierflow.console.server.session import TokenSessions
 from tierflow.console.server.settings import ConsoleSettings
@@ -109,8 +109,7 @@ def _static(folder: Path) -> Path:
 @contextlib.contextmanager
 def serve(app: Starlette) -> Iterator[str]:
     """Serve on a free loopback port; the address."""
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
+    bound = listening("127.0.0.1", 0)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import socket
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.sinks.documents import DAY_S, FILTERS, counters, logs, losses, whole_log
 from tests.sinks.elasticsearch_sink import INDEX
-from tierflow.cli.web import Server
+from tierflow.cli.web import Server, listening
 from tierflow.schemas.errors import ConfigurationError
 from tierflow.sinks.documents import FLOW_LOG_TYPES, LOSS_TYPES, POLICY_COUNTER_TYPES, flatten
 from tierflow.sinks.duckdb.database import Database
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from tests.services.elasticsearch import Elasticsearch
+
+# A node may take minutes to start on a busy machine, and whichever test needs one first waits for it.
+pytestmark = pytest.mark.timeout(900)
 
 Documents = Sequence[dict[str, Any]]
 
@@ -99,9 +101,7 @@ class ServedCase(DuckDBCase):
             await self._asked(scope, receive, send)
 
         server = Server(uvicorn.Config(dispatch, log_config=None, lifespan="off"))
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()  # so that what is asked before the thread runs waits instead of being refused
+        with listening("127.0.0.1", 0) as listener:
             self._store = RemoteStore(f"http://127.0.0.1:{listener.getsockname()[1]}")
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()

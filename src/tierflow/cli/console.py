@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ from tierflow.schemas.errors import ConfigurationError
 from tierflow.schemas.secrets import secret_file
 
 if TYPE_CHECKING:
+    import socket
+
     from tierflow.sinks.elasticsearch.client import ElasticsearchSettings
     from tierflow.sinks.elasticsearch.store import ElasticsearchStore
     from tierflow.sinks.read.remote import RemoteStore
@@ -147,13 +148,12 @@ async def _serve(
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    from tierflow.cli.web import listening
+
     try:
-        bound.bind((host, port))
+        return listening(host, port)
     except OSError as error:
         raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; 0 chooses a free port") from error
-    return bound
 
 
 def _publish(address: str) -> Path:

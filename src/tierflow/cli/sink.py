@@ -20,7 +20,7 @@ from tierflow.cli.sink_elasticsearch import command as elasticsearch_command
 from tierflow.cli.stage import MetricsAddress, Stage, metrics_settings, run_stage
 from tierflow.cli.state import state_folder
 from tierflow.cli.store import default_address
-from tierflow.cli.web import Server
+from tierflow.cli.web import Server, listening
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, TierflowError, UnavailableError
 from tierflow.sinks.consume import DuckDBSink
@@ -108,10 +108,8 @@ def _listening(address: str) -> Iterator[socket.socket]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ConfigurationError(f"--listen {address}: accepted are unix:PATH and HOST:PORT")
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, int(port)))
+        listener = listening(host, int(port))
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"--listen {address}: {error}") from error
     with listener:
