@@ -208,7 +208,8 @@ class KindWatch:
         self._current_from_s = self._clock.monotonic_s() + (CATCH_UP_S if self._resumes else 0.0)
         self._resumes = False
         try:
-            for line in lines(response):
+            # A stop that came while the request was under way had nothing to close.
+            for line in () if self._stop.is_set() else lines(response):
                 if self._stop.is_set():
                     break
                 version = self._event(orjson.loads(line)) or version

@@ -90,6 +90,25 @@ def test_a_watch_that_resumes_after_a_break_is_current_a_moment_later_and_one_th
     assert not watching.crashed
 
 
+def test_a_stop_that_comes_while_a_watch_is_being_opened_ends_it() -> None:
+    asked, answer = threading.Event(), Answer()
+
+    class Slow(Server):
+        def open(self, *_: Any) -> Answer:
+            asked.set()
+            assert watching._stop.wait(30)
+            return answer
+
+    watching = watch(Slow(), ManualClock(0), Metrics())
+    watching.start()
+    try:
+        assert asked.wait(30)
+        watching.stop()
+        assert not watching._thread.is_alive()
+    finally:
+        answer.end()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_crashed_thread_ends_the_source_rather_than_leave_the_watermark_standing() -> None:
     class Broken:
