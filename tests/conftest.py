@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.guard import spawn
 from tierflow.cli.broker import broker_argv, free_port, wait_for_broker
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def embedded_broker(log: Path, port: int | None = None) -> Iterator[str]:
     """``host:port`` of an embedded broker of one's own; what it says goes to ``log``."""
     port = port or free_port()
     with log.open("wb") as output:
-        process = subprocess.Popen(broker_argv(port), stdout=output, stderr=output, start_new_session=True)
+        process = spawn(broker_argv(port), stdout=output, stderr=output, start_new_session=True)
     try:
         asyncio.run(wait_for_broker(f"127.0.0.1:{port}", timeout_s=20))
         yield f"127.0.0.1:{port}"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.console.browser import WEB, need_a_browser
+from tests.console.browser import in_the_browser, need_a_browser
 from tests.console.serving import TOKEN, Scene, serve
 
 if TYPE_CHECKING:
@@ -64,9 +63,6 @@ def test_names_full_of_markup_stay_text_in_every_view(tmp_path: Path) -> None:
     scene.fill(int(time.time()), windows=4)
     policy = next(each.trace_name for each in scene.in_force().resources.policies if "default.trusted" in each.name)
     with serve(scene.app()) as address:
-        done = subprocess.run(
-            ["node", "lab/hostile.mjs", f"{address}/?token={TOKEN}", policy, MARKUP],
-            cwd=WEB, capture_output=True, text=True, check=False, timeout=100,
-        )  # fmt: skip
+        done = in_the_browser("hostile.mjs", f"{address}/?token={TOKEN}", policy, MARKUP, timeout_s=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(json.loads(done.stdout)) >= 11

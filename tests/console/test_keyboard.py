@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.console.browser import WEB, need_a_browser
+from tests.console.browser import in_the_browser, need_a_browser
 from tests.console.serving import TOKEN, Scene, serve
 
 if TYPE_CHECKING:
@@ -22,10 +21,7 @@ def test_everything_can_be_done_by_keyboard_and_the_focus_is_always_in_sight(tmp
     scene.rogue = True
     scene.fill(int(time.time()))
     with serve(scene.app()) as address:
-        done = subprocess.run(
-            ["node", "lab/keyboard.mjs", f"{address}/?token={TOKEN}"],  # node from the PATH, as npm does
-            cwd=WEB, capture_output=True, text=True, check=False, timeout=220,
-        )  # fmt: skip
+        done = in_the_browser("keyboard.mjs", f"{address}/?token={TOKEN}", timeout_s=220)
     assert done.returncode == 0, done.stderr[-2000:]
     controls = json.loads(done.stdout)
     assert set(controls) == {"flows", "board", "policy", "logs"}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.guard import spawn
 from tests.inventory.follower import holder
 from tests.inventory.test_history import pod as content
 from tests.inventory.test_manifests import pod
@@ -98,7 +99,7 @@ def tierflow(*arguments: str) -> list[str]:
 
 def start(log: Path, *arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
-        return subprocess.Popen(
+        return spawn(
             tierflow("inventory", *arguments), stderr=output, start_new_session=True, env=os.environ | variables
         )
 

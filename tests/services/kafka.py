@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import absent
+from tests.guard import spawn
 from tierflow.cli.broker import free_port, wait_for_broker
 
 if TYPE_CHECKING:
@@ -142,20 +142,18 @@ offsets.topic.num.partitions=4
 
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.data / "kafka.log").open("ab") as output:
-            return subprocess.Popen(java(*arguments), stdout=output, stderr=output, start_new_session=True)
+            return spawn(java(*arguments), stdout=output, stderr=output, start_new_session=True)
 
 
 def java(*arguments: str) -> list[str]:
     """The command that runs one of Kafka's main classes with the jars of the cache."""
-    options = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+    options = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
     return ["java", *options, "-cp", f"{folder() / 'jars'}/*", *arguments]
 
 
 def make(data: Path, *, group_delay_ms: int = 0) -> Kafka:
     """A formatted broker that is not started yet; an empty group waits so long for more members before it begins."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        broker = Kafka(data, free_port(), other.getsockname()[1], group_delay_ms)
+    broker = Kafka(data, free_port(), free_port(), group_delay_ms)
     broker.format()
     return broker
 

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -26,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import absent
+from tests.guard import spawn
+from tierflow.cli.broker import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,7 +121,7 @@ class Cluster:
 
     def start_etcd(self) -> None:
         """Start etcd on the folder's data."""
-        url, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{_free_port()}"
+        url, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{free_port()}"
         self._etcd = self._spawn(
             "etcd", "etcd", f"--data-dir={self.folder / 'etcd'}", f"--listen-client-urls={url}",
             f"--advertise-client-urls={url}", f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
@@ -177,7 +178,7 @@ class Cluster:
     @contextlib.contextmanager
     def out_of_sight(self) -> Iterator[None]:
         """A killed server, up where its clients don't look; back in its place, etcd has forgotten what has happened."""
-        port, self.port = self.port, _free_port()
+        port, self.port = self.port, free_port()
         self.start_server()
         yield
         self.compact()
@@ -270,7 +271,7 @@ class Cluster:
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
+            return spawn(
                 command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder,
                 env=os.environ | self.environment,
             )  # fmt: skip
@@ -299,12 +300,6 @@ def _base64url(content: bytes) -> bytes:
     return base64.urlsafe_b64encode(content).rstrip(b"=")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def missing() -> str:
     """What isn't there that a cluster needs, and how it is had; ``""`` when all is."""
     if not binary().exists():
@@ -317,7 +312,7 @@ def running(
     data: Path, flags: tuple[str, ...] = (), environment: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Cluster]:
     """A cluster on loopback whose data are in a folder."""
-    started = Cluster(data, _free_port(), _free_port(), flags=flags, environment=environment)
+    started = Cluster(data, free_port(), free_port(), flags=flags, environment=environment)
     try:
         started.start_etcd()
         started.start_server()

@@ -6,6 +6,8 @@ import contextlib
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.guard import mounted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -20,6 +22,7 @@ def resize(folder: Path, mib: int) -> None:
 def small_disk(folder: Path, mib: int) -> Iterator[Path]:
     """The folder, on memory of that size; gone with what is in it at the end. Needs root."""
     folder.mkdir()
+    mounted(folder)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tierflow-test", str(folder)], check=True)
     try:
         yield folder

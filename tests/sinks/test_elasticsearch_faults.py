@@ -17,6 +17,7 @@ import orjson
 import pytest
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError, TopicAuthorizationFailedError
 
+from tests.guard import temporary_folder
 from tests.services.elasticsearch import NOBODY, started
 from tests.sinks.documents import DAY_S, whole_log
 from tests.sinks.elasticsearch_sink import BOUND_S, INDEX, Running, events, names, stored, whole
@@ -37,6 +38,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.services.elasticsearch import Elasticsearch
+
+# A node may take minutes to start on a busy machine, and whichever test needs one first waits for it.
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_a_node_has_all_its_files_in_its_own_folder(elasticsearch: Elasticsearch) -> None:
+    started = {int(path.name) for path in Path("/proc").glob("[0-9]*") if _of_session(path, elasticsearch.pid)}
+    assert len(started) >= 2, "the launcher and the node"
+    used = set()
+    for pid in started:
+        mapped = (line.split(maxsplit=5) for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+        used |= {fields[5] for fields in mapped if len(fields) == 6}
+        used |= {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    there = {Path(name) for name in used if not name.endswith(" (deleted)")}
+    temporary = {path for path in there if path.is_relative_to(tempfile.gettempdir())}
+    assert any("jansi" in path.name for path in temporary), "it unpacks a library"
+    assert {path for path in temporary if not path.is_relative_to(elasticsearch.folder)} == set()
+    assert any(path.name.startswith("final-flags") for path in elasticsearch.scratch.iterdir())
+
+
+def _of_session(process: Path, leader: int) -> bool:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3]) == leader
+    except OSError:
+        return False
 
 
 async def test_a_replay_after_a_crash_before_the_commit_changes_nothing(elasticsearch: Elasticsearch) -> None:
@@ -114,11 +140,11 @@ async def test_a_read_only_index_is_waited_out(elasticsearch: Elasticsearch) -> 
 
 
 @pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
+def fragile() -> Iterator[Elasticsearch]:
     """A node of these tests' own, that thinks its disk full at 60 MiB less than it has."""
-    with small_disk(Path(tempfile.mkdtemp(prefix="tierflow-disk-")) / "data", 200) as folder:
+    with temporary_folder("tierflow-disk-") as parent, small_disk(parent / "data", 200) as folder:
         os.chown(folder, NOBODY, NOBODY)
-        folder.parent.chmod(0o755)
+        parent.chmod(0o755)
         mark = "cluster.routing.allocation.disk."
         settings = {
             "path.data": str(folder), f"{mark}threshold_enabled": "true", f"{mark}watermark.low": "80mb",
@@ -127,8 +153,6 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]
         }  # fmt: skip
         with started(settings) as node:
             yield node
-    folder.rmdir()
-    folder.parent.rmdir()
 
 
 @pytest.mark.root

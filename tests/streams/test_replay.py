@@ -11,7 +11,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -25,6 +24,7 @@ import pytest
 import yaml
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.guard import spawn
 from tests.streams.scene import record
 from tests.streams.traffic import Rig
 from tierflow.cli.broker import free_port
@@ -35,6 +35,7 @@ from tierflow.schemas.record import RECORD, Reporter
 from tierflow.schemas.wire import BatchHeader, Source, encode_batch
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -199,7 +200,7 @@ class Watermark:
 def publish(rig: Rig, manifests: Path) -> subprocess.Popen[bytes]:
     """``tierflow inventory`` as a process."""
     with (rig.folder / "inventory.log").open("wb") as output:
-        return subprocess.Popen(
+        return spawn(
             [sys.executable, "-m", "tierflow.cli.main", "inventory", "--kafka", rig.bootstrap,
              "--topic-prefix", rig.prefix, "--manifests", str(manifests)],
             stderr=output, env=os.environ | {"PYTHONPATH": ""}, start_new_session=True,

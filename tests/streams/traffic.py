@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -20,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from benchmarks.workload import Size, Workload
 
+from tests.guard import spawn
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
@@ -28,6 +28,7 @@ from tierflow.schemas.inventory import Heartbeat, encode_message
 from tierflow.schemas.wire import decode_batch
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -126,7 +127,7 @@ class Rig:
         self.started += 1
         log = self.folder / f"worker-{self.started}.log"
         with log.open("wb") as output:
-            worker = subprocess.Popen(
+            worker = spawn(
                 [sys.executable, "-m", "tierflow.cli.main", "stream", "--kafka", self.bootstrap,
                  "--window-s", str(self.window_s), "--lateness-s", str(self.lateness_s),
                  "--idle-s", str(self.idle_s), "--group", f"{self.prefix}stream",
