@@ -14,6 +14,12 @@ export function must(holds, what) {
   if (!holds) throw new Error(what);
 }
 
+/** The address bar comes to say so; null for nothing. */
+export async function says(page, name, holds, otherwise) {
+  const found = page.waitForFunction(([key, test]) => new RegExp(test).test(new URL(location.href).searchParams.get(key) ?? "nothing"), [name, holds.source]);
+  return found.then(() => page.evaluate((key) => new URL(location.href).searchParams.get(key), name)).catch(() => must(false, otherwise));
+}
+
 /** Requests to anywhere but the console, and whatever the page complains of. */
 export function watch(page, origin) {
   const seen = { outside: [], faults: [] };

@@ -1,7 +1,7 @@
 // The lab, step by step in a real browser: node lab/run.mjs ADDRESS-WITH-TOKEN FOLDER [--rogue-by-input].
 // Prints one JSON line per step; a step that doesn't hold ends it with exit code 1.
 import { mkdir } from "node:fs/promises";
-import { axe as axeOn, inside as insideOn, launch, must, reachable, watch } from "./browser.mjs";
+import { axe as axeOn, inside as insideOn, launch, must, reachable, says as saysOn, watch } from "./browser.mjs";
 
 const [address, folder, ...flags] = process.argv.slice(2);
 const byInput = flags.includes("--rogue-by-input");
@@ -32,7 +32,7 @@ const inside = (selector) => insideOn(page, selector);
 const chooser = (label) => page.getByRole("combobox", { name: label, exact: true });
 const button = (name, exact = true) => page.getByRole("button", { name, exact });
 const input = () => new Promise((resolve) => process.stdin.once("data", resolve));
-const ofAddress = (name) => new URL(page.url()).searchParams.get(name);
+const says = (name, holds, otherwise) => saysOn(page, name, holds, otherwise);
 const STOREFRONT = ["backend", "frontend", "logging", "microservice1", "microservice2"];
 
 await step("flow-visualizer", async () => {
@@ -54,7 +54,7 @@ await step("storefront-zoomed", async () => {
   const at = await inside('.rings [data-level="namespace"][data-key="storefront"]');
   await page.mouse.click(at.x, at.y);
   await button("Zoom in on the selection").click();
-  must(ofAddress("z_namespace") === "storefront", "zoom isn't in the address");
+  await says("z_namespace", /^storefront$/, "zoom isn't in the address");
   await page.waitForFunction((names) => names.every((name) => document.querySelector(`.rings [data-level="name"][data-key^="storefront:${name}-"]`) !== null), STOREFRONT, { timeout: 60000 });
 });
 await step("one-name-and-its-flows", async () => {
@@ -67,9 +67,9 @@ await step("one-name-and-its-flows", async () => {
 await step("names-view", async () => {
   await button("Reset zoom and selection").click();
   await button("Names").click();
-  must(ofAddress("mode") === "names", "mode isn't in the address");
+  await says("mode", /^names$/, "mode isn't in the address");
   await page.locator("label", { hasText: "Thickness" }).locator("select").selectOption("bytes");
-  must(ofAddress("volume") === "bytes", "the measure isn't in the address");
+  await says("volume", /^bytes$/, "the measure isn't in the address");
   await page.screenshot({ path: `${folder}/names-by-bytes.png` });
   await page.locator("label", { hasText: "Thickness" }).locator("select").selectOption("connections");
 });
@@ -114,7 +114,7 @@ await step("path-on-the-board", async () => {
 await step("back-works", async () => {
   await page.goBack();
   await page.waitForSelector(".circle");
-  must(ofAddress("flow") !== null, "back doesn't restore the selection");
+  await says("flow", /:/, "back doesn't restore the selection");
 });
 await step("filter-bar", async () => {
   await button(/^Filter:/, false).click();
@@ -215,7 +215,7 @@ await step("sort-and-columns", async () => {
   await page.getByLabel("handshake_rtt_mean_us").check();
   const menu = await axe("column chooser");
   await page.keyboard.press("Escape");
-  must(ofAddress("columns").endsWith("handshake_rtt_mean_us"), "chosen columns aren't in the address");
+  await says("columns", /handshake_rtt_mean_us$/, "chosen columns aren't in the address");
   await page.getByText("As a table").click();
   return { menu, axe: await axe("histogram as a table") };
 });
@@ -233,26 +233,38 @@ await step("keyboard-only", async () => {
   await page.waitForSelector(".circle .chord");
   await page.locator(".circle").focus();
   for (const key of ["ArrowRight", "ArrowDown", "ArrowRight", "Enter"]) await page.keyboard.press(key);
-  must(ofAddress("name") !== null, "Enter selects nothing");
+  await says("name", /:/, "Enter selects nothing");
   await page.keyboard.press("+");
-  must(ofAddress("z_name") !== null, "plus doesn't zoom");
+  await says("z_name", /:/, "plus doesn't zoom");
 });
 await step("transitions-keep-identity", async () => {
-  // How many shapes one and the same arc takes on the way into a zoom.
+  // How many shapes one and the same arc takes on the way into a zoom, on a page whose time stands still between frames:
+  // how many are drawn doesn't hang on how quick the machine is.
   const shapes = async (reducedMotion) => {
-    await page.emulateMedia({ reducedMotion });
-    await page.goto(`${origin}/flows?namespace=storefront`);
-    await page.waitForSelector('.rings [data-key="acme"]');
-    return page.evaluate(async () => {
-      const arc = document.querySelector('.rings [data-key="acme"]');
-      const seen = new Set([arc.getAttribute("d")]);
-      document.querySelector('[aria-label="Zoom in on the selection"]').click();
-      for (const began = performance.now(); performance.now() - began < 700; seen.add(arc.getAttribute("d"))) await new Promise(requestAnimationFrame);
-      return arc.isConnected ? seen.size : 0;
-    });
+    const apart = await browser.newContext({ storageState: await context.storageState(), reducedMotion }); // the clock is a context's
+    const other = await apart.newPage();
+    await other.clock.install();
+    await other.goto(`${origin}/flows?namespace=storefront`);
+    const arc = await other.waitForSelector('.rings [data-key="acme"]');
+    await other.clock.pauseAt(Date.now() + 60_000);
+    const begin = await arc.getAttribute("d");
+    const seen = new Set([begin]);
+    await other.evaluate(() => document.querySelector('[aria-label="Zoom in on the selection"]').click());
+    const limit = Date.now() + 15_000;
+    for (let still = 0, last = begin; seen.size === 1 || still < 20; still += 1) {
+      must(Date.now() < limit, "an arc doesn't come to rest");
+      await other.clock.runFor(16);
+      const now = await arc.getAttribute("d");
+      if (now !== last) still = 0;
+      seen.add(now);
+      last = now;
+    }
+    const kept = await arc.evaluate((each) => each.isConnected);
+    await apart.close();
+    return kept ? seen.size : 0;
   };
   const [moving, still] = [await shapes("no-preference"), await shapes("reduce")];
-  must(moving > 3, `an arc takes ${moving} shapes on its way`);
+  must(moving > 20, `an arc takes ${moving} shapes on its way`);
   must(still === 2, `with less motion asked for, an arc takes ${still} shapes`);
   return { moving, still };
 });
