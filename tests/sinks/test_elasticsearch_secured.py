@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from tests.services.elasticsearch import Elasticsearch
 
+# A node may take minutes to start on a busy machine, and whichever test needs one first waits for it.
+pytestmark = pytest.mark.timeout(900)
+
 ADMIN = User("admin", "of-the-tests")
 SINK = User("tierflow", "first")
 READER = User("reader", "only-reads", "reader")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from tests.services.elasticsearch import Elasticsearch
 
+# A node may take minutes to start on a busy machine, and whichever test needs one first waits for it.
+pytestmark = pytest.mark.timeout(900)
+
 PATTERN = "kibana_{kind}.{cluster}.{day}"
 STOREFRONT = "front_{kind}.{cluster}.{day}"
 DENIALS = {
