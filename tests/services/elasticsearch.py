@@ -169,7 +169,7 @@ class Elasticsearch:
     def start(self) -> None:
         """Start, and return when it answers."""
         self.prepare()
-        # Killed, it leaves what it has in its temporary folder; and so, always, does its launcher.
+        # Killed, node and launcher leave what they have in their temporary folders.
         environment = {
             "ES_JAVA_HOME": str(self._java()), "ES_PATH_CONF": str(self.folder / "config"), "PATH": os.environ["PATH"],
             "ES_TMPDIR": str(self.scratch), "ES_JAVA_OPTS": "-Xms512m -Xmx512m -XX:-UsePerfData",

@@ -55,7 +55,6 @@ def test_a_node_has_all_its_files_in_its_own_folder(elasticsearch: Elasticsearch
     temporary = {path for path in there if path.is_relative_to(tempfile.gettempdir())}
     assert any("jansi" in path.name for path in temporary), "it unpacks a library"
     assert {path for path in temporary if not path.is_relative_to(elasticsearch.folder)} == set()
-    assert any(path.name.startswith("final-flags") for path in elasticsearch.scratch.iterdir())
 
 
 def _of_session(process: Path, leader: int) -> bool:
