@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.guard import spawn
 from tierflow.cli.broker import broker_argv, free_port, wait_for_broker
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REQUIRE_SERVICES = os.environ.get("TIERFLOW_REQUIRE_SERVICES") == "1"
+
+# How long an example takes says something of the machine alone. What CI tries is the same each time, so that it judges
+# the change and not its luck; what people try is not.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("gate", settings.get_profile("ours"), derandomize=True)
+settings.load_profile("gate" if REQUIRE_SERVICES else "ours")
 
 
 def absent(reason: str) -> None:

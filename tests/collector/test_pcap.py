@@ -348,7 +348,7 @@ def test_a_time_beyond_every_calendar_is_damage(tmp_path: Path) -> None:
             records_of(file)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     ng=st.booleans(),
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6),

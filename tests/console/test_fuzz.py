@@ -50,7 +50,7 @@ def cookie(address: str) -> str:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_documented_and_none_is_a_failure(
     case: schemathesis.Case, address: str, cookie: str
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tierflow.inventory.address_numbers import AddressNumbers
@@ -151,7 +151,6 @@ def test_upstream_counts_only_rfc_1918_as_private_and_the_option_counts_more() -
     assert PrivateRanges(WIDER_PRIVATE).contains(*asked).tolist() == [True] * 6 + [False, True]
 
 
-@settings(deadline=None)
 @given(st.dictionaries(HALVES, HOLDERS, min_size=1, max_size=8))
 def test_within_its_span_a_look_up_says_the_same_and_each_end_of_it_is_a_change(held) -> None:
     segments, number = {}, 0

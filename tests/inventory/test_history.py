@@ -77,7 +77,7 @@ def oracle(messages: list[Message], address: str, at: int) -> ObjectVersion | No
     return max(holding, key=lambda each: (each.valid_from_ns, each.key), default=None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_any_interleaving_of_changes_and_look_ups_gives_the_answer_of_a_plain_search(steps) -> None:
     messages, looks = publish(steps)
@@ -98,7 +98,7 @@ def test_any_interleaving_of_changes_and_look_ups_gives_the_answer_of_a_plain_se
                         assert dict(found.endpoint.labels) == expected.object["labels"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS)
 def test_a_replay_gives_byte_identical_results_whenever_snapshots_were_taken(steps) -> None:
     messages, looks = publish(steps)
@@ -119,7 +119,6 @@ def test_a_replay_gives_byte_identical_results_whenever_snapshots_were_taken(ste
     assert answers(set()) == answers(set(looks)) == answers(set(range(len(wire))))
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_a_compacted_topic_gives_the_same_history(steps) -> None:
     messages, _ = publish(steps)
@@ -134,7 +133,6 @@ def test_a_compacted_topic_gives_the_same_history(steps) -> None:
             assert holder(full.snapshot(), address, at) == holder(short.snapshot(), address, at)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_a_publisher_that_takes_over_publishes_only_what_differs(steps) -> None:
     messages, _ = publish(steps)

@@ -159,7 +159,7 @@ def paths(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [at, *(path for key, value in inside for path in paths(value, (*at, key)))]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.data())
 def test_whatever_stands_in_a_field_an_object_is_used_or_refused_by_field(data: st.DataObject) -> None:
     manifest = copy.deepcopy(data.draw(st.sampled_from(SEEDS)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.inventory.follower import holder
@@ -91,7 +91,6 @@ TOLD = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(TOLD)
 def test_what_readers_were_told_is_complete_never_changes_however_early_a_pod_says_that_it_began(steps) -> None:
     versions, history, now = Versions(), History(), 100
@@ -132,7 +131,6 @@ def test_a_publisher_whose_predecessors_clock_was_ahead_begins_by_its_own() -> N
     assert names(messages, A, (hour - 1, hour)) == [None, "a"]
 
 
-@settings(deadline=None)
 @given(CHANGES, st.integers(1, 200), CHANGES)
 def test_after_a_clock_was_put_back_who_is_there_is_found_at_every_moment_from_then_on(before, back, after) -> None:
     versions, messages, now = Versions(), [], 1000

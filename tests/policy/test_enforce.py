@@ -102,7 +102,7 @@ def assert_plan_equals_judge(resources: Resources, sides: list[Side], flows: lis
     return compared
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_the_plan_equals_the_plain_judge(seed: int) -> None:
     maker = Maker(seed)

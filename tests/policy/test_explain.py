@@ -55,7 +55,7 @@ def assert_says_why(step: DirectionStep, trace: Trace) -> None:
             assert all(rule.why for rule in policy.rules if rule.outcome == "no match"), policy
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_an_explanation_agrees_with_the_judge_and_gives_every_reason(seed: int) -> None:
     maker = Maker(seed)

@@ -45,7 +45,7 @@ def spoil(node: Any, chooser: random.Random) -> Any:
     return node
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1))
 def test_reading_garbage_ends_in_problems_or_in_policies(seed: int) -> None:
     chooser = random.Random(seed)

@@ -74,7 +74,7 @@ def assert_agree(policy_set: PolicySet, flows: list[Flow]) -> None:
             assert action == (ALLOW if expected.action == "allow" else DENY)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1))
 def test_the_vectorised_judge_equals_the_plain_one(seed: int) -> None:
     maker = Maker(seed)
@@ -82,7 +82,7 @@ def test_the_vectorised_judge_equals_the_plain_one(seed: int) -> None:
     assert_agree(policy_set, random_flows(maker, FLOWS))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_a_changed_policy_set_equals_one_compiled_afresh(seed: int) -> None:
     maker = Maker(seed)
@@ -93,7 +93,7 @@ def test_a_changed_policy_set_equals_one_compiled_afresh(seed: int) -> None:
         assert_agree(policy_set, random_flows(maker, 40))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_a_policy_set_with_one_kind_changed_equals_one_compiled_afresh(seed: int) -> None:
     """What didn't change isn't compiled again: it must not have hung on what did."""

@@ -185,7 +185,6 @@ def all_pages(store: Store, where: Filter, sort: str, descending: bool, limit: i
 
 EXAMPLES = settings(
     max_examples=int(os.environ.get("TIERFLOW_EXAMPLES", "6")),
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -88,7 +88,7 @@ def test_translated_destinations_that_differ_in_the_upper_half_only_are_two_conn
     assert sum(log["num_flows"] for log in run.all_logs()) == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32))
 def test_poison_kills_nothing_and_everything_is_accounted_for(seed: int) -> None:
     run = Run()

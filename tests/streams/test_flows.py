@@ -20,7 +20,7 @@ from tierflow.streams.core.groups import Levels
 from tierflow.streams.core.index import Index
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     keys=st.lists(st.lists(st.integers(0, 40), max_size=30), min_size=1, max_size=6),
     spread=st.sampled_from([1, 3, 2**64 - 1]),
@@ -84,7 +84,7 @@ def versions(held: list[tuple[str, str, float, float]], known_s: float) -> list[
     ]  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), handful=st.integers(1, 6))
 def test_each_record_counts_for_whoever_held_the_addresses_at_its_time(seed: int, handful: int) -> None:
     rng = random.Random(seed)

@@ -84,7 +84,7 @@ def truth(messages) -> tuple[Counter[str], int]:
     return found, again
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), handful=st.integers(1, 9))
 def test_on_time_and_late_logs_together_are_the_input_once(seed: int, handful: int) -> None:
     messages = traffic(seed)
@@ -97,7 +97,7 @@ def test_on_time_and_late_logs_together_are_the_input_once(seed: int, handful: i
     assert run.settled == list(range(len(messages)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_a_worker_killed_at_any_moment_is_followed_by_one_that_writes_the_same(seed: int, data: st.DataObject) -> None:
     messages = traffic(seed)
@@ -123,7 +123,7 @@ def test_a_worker_killed_at_any_moment_is_followed_by_one_that_writes_the_same(s
     assert run.losses == whole.losses
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), first=st.integers(1, 20), second=st.integers(1, 20))
 def test_what_is_written_does_not_depend_on_how_batches_are_bunched(seed: int, first: int, second: int) -> None:
     messages = traffic(seed)
