@@ -20,6 +20,8 @@ const VIEWS = [
 async function visit(path, ready) {
   await page.goto(origin + path);
   await page.waitForSelector(ready);
+  // Another font's widths would break lines elsewhere.
+  await page.evaluate(() => document.fonts.ready.then(() => true));
 }
 
 await page.goto(address);

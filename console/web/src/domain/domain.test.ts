@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { filterQuery, NO_FILTER, rangeProblem, read, summary, write } from "./address";
 import type { Flow, Status } from "./flow";
 import { flowKey, nameKey } from "./flow";
-import { rate } from "./format";
+import { counted, rate } from "./format";
 import { between, layOut, NOTHING, selects } from "./rings";
 import { tabulate } from "./table";
 
@@ -98,6 +98,10 @@ test("a range that can't be asked for says why", () => {
 
 test("what the reader has set stands first in the folded filter's line", () => {
   expect(summary({ ...NO_FILTER, from: -3600, conditions: [{ field: "action", value: "deny", exclude: false }] })).toMatch(/^Filter: Time range: \[ From: 1 hour ago \], action: deny, Source type/);
+});
+
+test("one thing is not told in the plural", () => {
+  expect([0, 1, 1200].map((value) => counted(value, "flow"))).toEqual(["0 flows", "1 flow", "1,200 flows"]);
 });
 
 test("an address of nonsense is the first view without a filter", () => {

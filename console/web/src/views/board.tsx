@@ -93,7 +93,7 @@ function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
           <div class={`tier ${tier.name === "default" ? "default" : ""}`} role="listitem" key={tier.name} aria-label={`Tier ${tier.name}`}>
             <header>
               <h2>{tier.name}</h2>
-              <span class="soft" title={`What no policy of the tier decides: ${tier.default_action}`}>{tier.order === null ? "last" : `order ${rateless(tier.order)}`} · {tier.policies.length} {tier.policies.length === 1 ? "policy" : "policies"}</span>
+              <span class="soft" title={`What no policy of the tier decides: ${tier.default_action}`}>{tier.order === null ? "last" : `order ${orderText(tier.order)}`} · {tier.policies.length} {tier.policies.length === 1 ? "policy" : "policies"}</span>
             </header>
             {tiles.map((tile) => <TileCard key={tile.id} tile={tile} stored={stored} shown={shown} text={text} steps={stepsOf(tile.id)} going={going} />)}
             {tiles.length > 0 ? null : <p class="state">No policy of this tier matches.</p>}
@@ -117,6 +117,7 @@ function Tiers({ data, fits, shown, text, steps, going }: TiersProps): VNode {
   );
 }
 
-function rateless(order: number): string {
+/** A tier's order, whose fractions stay whole. */
+function orderText(order: number): string {
   return Number.isInteger(order) ? order.toLocaleString("en-US") : String(order);
 }

@@ -8,7 +8,7 @@ import { useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { Frame, Point } from "../domain/circle";
 import { frame as frameOf, hit } from "../domain/circle";
 import { nameKey, STATUSES } from "../domain/flow";
-import { rate } from "../domain/format";
+import { counted, rate } from "../domain/format";
 import { placeLabels, placeRingNames } from "../domain/labels";
 import type { Chord, Index, Rings, Selection } from "../domain/rings";
 import { belongs, index, isEmpty, NOTHING, ofChord, ofSegment, pointedAt } from "../domain/rings";
@@ -186,7 +186,7 @@ function Tip({ known, hover, frame, rangeS }: TipProps): VNode | null {
           <span>→ <Name of={nameKey(first.dest)} /> {first.proto}{first.dest_port === null ? "" : `/${first.dest_port}`}</span>
         </>
       ) : <strong>{selection.name || (selection.namespace === "-" ? "- (no namespace)" : selection.namespace)}</strong>}
-      <span class="soft">{selection.flow === "" ? `${flows.length} flow${flows.length === 1 ? "" : "s"} · ` : ""}{sum("connections")} conn/s · {sum("packets")} pkt/s · {sum("bytes")} B/s</span>
+      <span class="soft">{selection.flow === "" ? `${counted(flows.length, "flow")} · ` : ""}{sum("connections")} conn/s · {sum("packets")} pkt/s · {sum("bytes")} B/s</span>
     </div>
   );
 }

@@ -5,7 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { FacetAnswer } from "../api/client";
 import type { Filter } from "../domain/address";
 import { filterQuery, NO_FILTER } from "../domain/address";
-import { count } from "../domain/format";
+import { counted } from "../domain/format";
 import { useAnswer } from "./hooks";
 
 export type Facet = FacetAnswer["values"][number];
@@ -26,5 +26,5 @@ export function useFacets(field: string, filter: Filter, typed: string): readonl
 }
 
 export function Suggestions({ id, values }: { id: string; values: readonly Facet[] }): VNode {
-  return <datalist id={id}>{values.map((each) => <option key={each.value} value={each.value}>{`${count(each.logs)} flow logs`}</option>)}</datalist>;
+  return <datalist id={id}>{values.map((each) => <option key={each.value} value={each.value}>{counted(each.logs, "flow log")}</option>)}</datalist>;
 }

@@ -5,7 +5,7 @@ import type { ExplainAnswer, HitAnswer } from "../api/client";
 import { filterQuery } from "../domain/address";
 import type { End, Flow } from "../domain/flow";
 import { conditionsOf, flowKey, STATUSES } from "../domain/flow";
-import { count, rate } from "../domain/format";
+import { counted, rate } from "../domain/format";
 import { icon } from "../marks/icons";
 import { statusSwatch } from "../marks/patterns";
 import { useAnswer } from "./hooks";
@@ -35,7 +35,7 @@ export function FlowDetail({ flow, rangeS, going, onClose }: Props): VNode {
         <span class="to" aria-hidden="true">→</span>
         <EndName end={flow.dest} label="To" />
       </div>
-      <p class="soft facts-line">{flow.proto}{flow.dest_port === null ? "" : `/${flow.dest_port}`}{flow.service === null ? "" : ` · Service ${flow.service}`} · {count(flow.connections)} connections ({rate(flow.connections / rangeS)}/s) · {count(flow.packets)} packets · {rate(flow.bytes)}B</p>
+      <p class="soft facts-line">{flow.proto}{flow.dest_port === null ? "" : `/${flow.dest_port}`}{flow.service === null ? "" : ` · Service ${flow.service}`} · {counted(flow.connections, "connection")} ({rate(flow.connections / rangeS)}/s) · {counted(flow.packets, "packet")} · {rate(flow.bytes)}B</p>
       {answer.error ? <Fault error={answer.error} /> : null}
       {answer.data === null ? <Loading what="verdicts" /> : <Verdicts answer={answer.data} going={going} />}
       <div class="row">

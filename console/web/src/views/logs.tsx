@@ -6,7 +6,7 @@ import type { FieldAnswer, FlowLog, LogsAnswer } from "../api/client";
 import { ApiError, get } from "../api/client";
 import type { Filter } from "../domain/address";
 import { conditionCount, filterQuery } from "../domain/address";
-import { count } from "../domain/format";
+import { counted } from "../domain/format";
 import { icon } from "../marks/icons";
 import { statusPatterns } from "../marks/patterns";
 import type { HistogramAnswer } from "./bars";
@@ -51,7 +51,7 @@ export function LogsView({ going }: { going: Going }): VNode {
       <Bars answer={bars.data} onTime={(from, to) => going.filter({ ...filter, from, to })} />
       <div class="logbar">
         <button class={paused ? "waits" : ""} onClick={() => going.choose({ tail: paused ? "" : "off" })}>{icon(paused ? "play" : "pause", 15)} {paused ? "Resume live tail" : "Pause live tail"}</button>
-        <span role="status" class="soft">{data?.total === null || data === null ? "" : `${count(data.total)} flow logs`}{paused && going.tick > still ? " · newer ones are waiting" : ""}</span>
+        <span role="status" class="soft">{data?.total === null || data === null ? "" : counted(data.total, "flow log")}{paused && going.tick > still ? " · newer ones are waiting" : ""}</span>
         <span class="spring" />
         <ColumnChooser fields={fields} columns={columns} onColumns={(chosen) => going.choose({ columns: chosen.join(",") })} />
         <a class="button" href={address("csv", exported)} download>{icon("download", 15)} Export CSV</a>

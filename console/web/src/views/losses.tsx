@@ -4,7 +4,7 @@ import type { VNode } from "preact";
 import type { LossesAnswer } from "../api/client";
 import type { Filter } from "../domain/address";
 import { filterQuery, NO_FILTER } from "../domain/address";
-import { count, moment } from "../domain/format";
+import { counted, moment } from "../domain/format";
 import { useAnswer } from "./hooks";
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -22,12 +22,12 @@ export function Losses({ filter, tick }: { filter: Filter; tick: number }): VNod
   return (
     <details class="stale losses">
       <summary>
-        <strong>Not all of it.</strong> {count(records)} record{records === 1 ? "" : "s"} went missing in this range
-        {uncounted > 0 ? `, and ${count(uncounted)} time${uncounted === 1 ? "" : "s"} nobody knows how many` : ""}: numbers here are without them.
+        <strong>Not all of it.</strong> {counted(records, "record")} went missing in this range
+        {uncounted > 0 ? `, and ${counted(uncounted, "time")} nobody knows how many` : ""}: numbers here are without them.
       </summary>
       <ul>
         {losses.map((each) => (
-          <li key={`${each.host}${each.reason}`}>{each.host}: {count(each.records)} records by {REASONS[each.reason] ?? each.reason} ({moment(each.start_s)} to {moment(each.end_s)})</li>
+          <li key={`${each.host}${each.reason}`}>{each.host}: {counted(each.records, "record")} by {REASONS[each.reason] ?? each.reason} ({moment(each.start_s)} to {moment(each.end_s)})</li>
         ))}
       </ul>
     </details>
