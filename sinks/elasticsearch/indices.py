@@ -31,6 +31,9 @@ UPSTREAM_NAMES: Final = "tigera_secure_ee_{kind}.{cluster}.{day}"
 NO_CLUSTER: Final = "cluster"
 """Stands in a name for the cluster of documents that name none."""
 
+_CLUSTER_LENGTH: Final = 190
+"""An index name has up to 255 bytes, and what stands around the cluster needs some."""
+
 _IP: Final = {"type": "ip", "fields": {"text": {"type": "keyword"}}}
 """As upstream has it; the text beside it sorts and counts as other stores do."""
 _KEYWORD: Final = {"type": "keyword", "ignore_above": 8191}
@@ -76,7 +79,7 @@ class IndexNames:
     def of(self, kind: str, cluster: str, start_s: int) -> str:
         """The index of a document."""
         day = datetime.fromtimestamp(start_s, UTC).strftime("%Y%m%d")
-        name = re.sub(r"[^a-z0-9_-]", "-", cluster.lower()).strip("-_") or NO_CLUSTER
+        name = re.sub(r"[^a-z0-9_-]", "-", cluster.lower())[:_CLUSTER_LENGTH].strip("-_") or NO_CLUSTER
         return self.pattern.replace("{kind}", kind).replace("{cluster}", name).replace("{day}", day)
 
     def all_of(self, kind: str) -> str:

@@ -51,7 +51,11 @@ def test_one_server_is_not_several() -> None:
     ("kind", "good", "bad"),
     [
         (NODE, ["a", "ip-10-0-0-1.ec2.internal", "x" * 253], ["", "x" * 254, "a/b", "../a", "a b", "a\nb", "-a", "a-"]),
-        (CLUSTER, ["", "prod"], ["x" * 254, "a/b", " "]),
+        (
+            CLUSTER,
+            ["", "prod", "arn:aws:eks:eu-west-1:123456789012:cluster/prod", "kubernetes-admin@kubernetes"],
+            ["x" * 254, "a b", "/a", "a/", " ", "a\nb", "é"],
+        ),
         (TOPIC_PREFIX, ["", "test.", "a_b-"], ["a b", "a/", "x" * 201, "é"]),
         (GROUP, ["tierflow-stream"], ["", "a b", "x" * 250]),
         (ADDRESS, ["0.0.0.0", "::", "fe80::1%eth0", "localhost"], ["", " ", "a b"]),

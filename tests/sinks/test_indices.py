@@ -28,6 +28,12 @@ DAY = "20251124"
         ("tierflow_{kind}.{cluster}.{day}", "prod", f"tierflow_flows.prod.{DAY}"),
         ("tierflow_{kind}.{cluster}.{day}", "", f"tierflow_flows.cluster.{DAY}"),
         ("tierflow_{kind}.{cluster}.{day}", "Eu/West 1", f"tierflow_flows.eu-west-1.{DAY}"),
+        (
+            "tierflow_{kind}.{cluster}.{day}",
+            "arn:aws:eks:eu-west-1:123456789012:cluster/prod",
+            f"tierflow_flows.arn-aws-eks-eu-west-1-123456789012-cluster-prod.{DAY}",
+        ),
+        ("tierflow_{kind}.{cluster}.{day}", "x" * 253, f"tierflow_flows.{'x' * 190}.{DAY}"),
         (UPSTREAM_NAMES, "cluster", f"tigera_secure_ee_flows.cluster.{DAY}"),
         ("{kind}-{day}", "prod", f"flows-{DAY}"),
     ],

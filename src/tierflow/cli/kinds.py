@@ -94,7 +94,11 @@ _NAME_IN_WORDS: Final = "1 to 253 letters, digits, '.', '-' and '_', a letter or
 
 NODE: Final = Form(_NAME, _NAME_IN_WORDS)
 """A Kubernetes node name; it is part of file names."""
-CLUSTER: Final = Form(f"({_NAME})?", f"nothing, or {_NAME_IN_WORDS}")
+CLUSTER: Final = Form(
+    r"([A-Za-z0-9]([A-Za-z0-9._:/@-]{0,251}[A-Za-z0-9])?)?",
+    "nothing, or 1 to 253 letters, digits, '.', '-', '_', ':', '/' and '@', a letter or digit at either end",
+)
+"""A name, an ARN of EKS, a context of a kubeconfig; it is part of index names, where other characters become '-'."""
 TOPIC_PREFIX: Final = Form(r"[A-Za-z0-9._-]{0,200}", "up to 200 letters, digits, '.', '-' and '_'")
 """What Kafka allows in a topic's name, with room for the rest of it."""
 GROUP: Final = Form(r"[A-Za-z0-9._-]{1,249}", "1 to 249 letters, digits, '.', '-' and '_'")
