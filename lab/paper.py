@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tierflow.schemas.clock import Clock
 
 
-def publish_pods(manifests: Path, folder: Path, addresses: Mapping[str, str], clock: Clock) -> None:
+def publish_pods(manifests: Path, folder: Path, addresses: Mapping[str, str], clock: Clock, node: str) -> None:
     """Write a Pod object for each Deployment that has an address, in place of those of an earlier run.
 
     Args:
@@ -22,6 +22,7 @@ def publish_pods(manifests: Path, folder: Path, addresses: Mapping[str, str], cl
         folder: where the inventory reads Pod objects; created.
         addresses: address by Deployment name.
         clock: for the pods' start.
+        node: that they run on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.yaml"):
@@ -29,4 +30,4 @@ def publish_pods(manifests: Path, folder: Path, addresses: Mapping[str, str], cl
     for deployment in deployments([*read_folder(manifests), *read_folder(manifests / "lab")]):
         address = addresses.get(deployment.name)
         if address is not None:
-            publish(folder, new_pod(deployment, address, "", clock))
+            publish(folder, new_pod(deployment, address, "", clock, node))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from tierflow.lab.manifests import SAFE_ALPHABET, Deployment
-from tierflow.lab.record import Pod
+from tierflow.lab.record import NODE, Pod
 from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.errors import ConfigurationError
 
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
     from tierflow.schemas.clock import Clock
 
-NODE: Final = "lab-node"
 LINK_PREFIX: Final = "tf"
 PROGRAMS: Final = {"tierflow/storefront": "storefront.py", "tierflow/storefront-dns": "dns.py"}
 """The program that stands for a container image."""
 
 
-def new_pod(deployment: Deployment, address: str, netns_prefix: str, clock: Clock) -> Pod:
-    """A pod of a Deployment with a fresh name.
+def new_pod(deployment: Deployment, address: str, netns_prefix: str, clock: Clock, node: str = NODE) -> Pod:
+    """A pod of a Deployment with a fresh name, on a node.
 
     Raises:
         ConfigurationError: a container's image is not one that the lab can run.
@@ -62,6 +61,7 @@ def new_pod(deployment: Deployment, address: str, netns_prefix: str, clock: Cloc
         ports=tuple(ports),
         started=datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         uid=str(uuid.uuid4()),
+        node=node,
     )
 
 
@@ -94,7 +94,7 @@ def pod_object(pod: Pod) -> dict[str, Any]:
             ],
         },
         "spec": {
-            "nodeName": NODE,
+            "nodeName": pod.node,
             "serviceAccountName": pod.service_account,
             "containers": [
                 {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "tierflow-"
 VERSION: Final = 1
+NODE: Final = "lab-node"
+"""The node that the lab stands for where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Pod:
         containers: name, program file and arguments of each process.
         started: RFC 3339 time.
         uid: of the Pod object.
+        node: that it runs on.
     """
 
     namespace: str
@@ -50,6 +53,7 @@ class Pod:
     ports: tuple[tuple[str, str, int], ...]
     started: str
     uid: str
+    node: str = NODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Record:
         complete: set-up has ended well.
         next_host: last part of the next pod's address.
         pods: all that exist or are about to.
+        node: name of the node that the lab stands for.
     """
 
     lab_id: str
@@ -69,6 +74,7 @@ class Record:
     complete: bool = False
     next_host: int = 10
     pods: tuple[Pod, ...] = field(default=())
+    node: str = NODE
 
     @property
     def netns_prefix(self) -> str:
@@ -80,9 +86,9 @@ class Record:
         return replace(self, pods=tuple(pod for pod in self.pods if pod not in gone))
 
 
-def new_record() -> Record:
+def new_record(node: str) -> Record:
     """A record of nothing yet, with a fresh lab id."""
-    return Record(lab_id=secrets.token_hex(3), node_netns=current_netns())
+    return Record(lab_id=secrets.token_hex(3), node_netns=current_netns(), node=node)
 
 
 def current_netns() -> int:

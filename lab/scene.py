@@ -66,8 +66,8 @@ class Lab:
         self._settings = settings
         self._clock = clock
 
-    def set_up(self) -> bool:
-        """Bring the storefront up; what an earlier, killed command left is removed first.
+    def set_up(self, node: str = record.NODE) -> bool:
+        """Bring the storefront up on a node of this name; what an earlier, killed command left is removed first.
 
         Returns:
             False if it was up already.
@@ -84,7 +84,7 @@ class Lab:
             self._remove(old)
             self._refuse_neighbour()
             documents = self._documents()
-            fresh = record.new_record()
+            fresh = record.new_record(node)
             for deployment in manifests.deployments(documents):
                 fresh = self._planned(fresh, deployment)
             fresh = replace(fresh, pods=(*fresh.pods, _internet(fresh, self._clock)))
@@ -178,7 +178,8 @@ class Lab:
         self._enforce(fresh, documents)
         own = [document for _, _, document in manifests.read_folder(settings.manifests / "lab")]
         pods.write_documents(
-            settings.inventory / "cluster.yaml", [_node(), *(each for each in own if each["kind"] != "Deployment")]
+            settings.inventory / "cluster.yaml",
+            [_node(fresh.node), *(each for each in own if each["kind"] != "Deployment")],
         )
         for pod in fresh.pods:
             if pod.deployment:
@@ -194,7 +195,7 @@ class Lab:
     def _planned(self, now: Record, deployment: manifests.Deployment) -> Record:
         for _ in range(deployment.replicas):
             address = f"{POD_PREFIX}.{now.next_host}"
-            pod = pods.new_pod(deployment, address, now.netns_prefix, self._clock)
+            pod = pods.new_pod(deployment, address, now.netns_prefix, self._clock, now.node)
             following = now.next_host + 1 if now.next_host < LAST_HOST else 10
             taken = {int(each.addresses[0].rsplit(".", 1)[1]) for each in now.pods}
             while following in taken:
@@ -317,5 +318,5 @@ def _zone(found: Iterable[manifests.Service]) -> dict[str, str]:
     return names | {name: address for name, address in INTERNET.items() if "." in name}
 
 
-def _node() -> Manifest:
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": pods.NODE}}
+def _node(name: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}

@@ -108,7 +108,7 @@ def test_every_edge_of_the_call_graph_is_answered_and_the_rogue_by_nobody(node: 
 @pytest.mark.root
 def test_down_leaves_nothing_behind_and_set_up_is_done_once(node: Node) -> None:
     before = node.leftovers()
-    assert node.lab("set-up") == "the storefront is up\n"
+    assert node.lab("set-up", "--node", "node-7") == "the storefront is up\n"
     up = node.leftovers()
     assert all(up[kind] != before[kind] for kind in ("namespaces", "processes", "ruleset", "links", "routes"))
     assert node.settings().items() <= before.items()
@@ -120,6 +120,9 @@ def test_down_leaves_nothing_behind_and_set_up_is_done_once(node: Node) -> None:
     assert node.lab("set-up") == "the storefront was up already\n"
     assert live_pods(node) == inventory
     node.lab("deploy-rogue")
+    cluster = yaml.safe_load_all((node.state / "lab" / "inventory" / "cluster.yaml").read_text())
+    named = {each["metadata"]["name"] for each in cluster if each["kind"] == "Node"}
+    assert {*named, *(pod["spec"]["nodeName"] for pod in live_pods(node).values())} == {"node-7"}
     assert node.lab("down") == "the lab is down\n"
     wait_until(lambda: node.leftovers() == before, "everything to be as before")
     assert node.lab("down") == "the lab was down already\n"

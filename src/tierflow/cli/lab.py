@@ -15,9 +15,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from tierflow.cli.kinds import NODE
 from tierflow.cli.settings import setting
 from tierflow.cli.state import state_folder
 from tierflow.cli.up import lab_folder
+from tierflow.lab.record import NODE as LAB_NODE
 from tierflow.schemas.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -30,9 +32,10 @@ def command() -> None:
 
 
 @command.command("set-up")
-def set_up() -> None:
+@setting("--node", type=NODE, default=LAB_NODE, help="Name of the node that this machine stands for.")
+def set_up(node: str) -> None:
     """Start the storefront; what is up already stays."""
-    click.echo("the storefront is up" if _lab().set_up() else "the storefront was up already")
+    click.echo("the storefront is up" if _lab().set_up(node) else "the storefront was up already")
 
 
 @command.command("deploy-rogue")

@@ -22,6 +22,7 @@ from tierflow.cli.settings import setting
 from tierflow.cli.stages import UpSettings
 from tierflow.cli.state import state_folder
 from tierflow.cli.supervisor import Supervisor, side_by_side
+from tierflow.lab.record import NODE as LAB_NODE
 from tierflow.schemas.clock import SystemClock
 from tierflow.schemas.errors import ConfigurationError, UnavailableError
 
@@ -60,7 +61,7 @@ LOG_BYTES_KEPT: Final = 16 * 1024 * 1024
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of Kubernetes objects; may be repeated.",
 )
-@setting("--node", type=NODE, default="lab-node", help="Name of this node.")
+@setting("--node", type=NODE, default=LAB_NODE, help="Name of this node.")
 @setting("--cluster", type=CLUSTER, default="", help="Name of this cluster.")
 def command(manifests: tuple[Path, ...], **options: object) -> None:
     """Run broker, inventory, collector, streams, sink and console on this machine until Ctrl-C."""
@@ -131,7 +132,7 @@ async def _run(up: UpSettings, screen: Console) -> int:
 
 
 async def _start_all(up: UpSettings, source: Source, supervisor: Supervisor, screen: Console) -> None:
-    manifests = [*up.manifests, *(_lab_manifests(real=source == "ebpf") if up.lab else ())]
+    manifests = [*up.manifests, *(_lab_manifests(up.node, real=source == "ebpf") if up.lab else ())]
     if not manifests:
         raise ConfigurationError("up: nothing says which pods there are; give --lab or --manifests FOLDER")
     broker, stages = stages_of.broker(up), list(stages_of.stages(up, source))
@@ -150,7 +151,7 @@ async def _start_all(up: UpSettings, source: Source, supervisor: Supervisor, scr
     async def set_up_lab() -> None:
         if up.lab and source == "ebpf":
             progress.begun("storefront lab")
-            await _tierflow("lab", "set-up")
+            await _tierflow("lab", "set-up", "--node", up.node)
             progress.done("storefront lab")
         has_pods.set()
 
@@ -205,7 +206,7 @@ def _source(up: UpSettings, screen: Console) -> Source:
     return "synthetic"
 
 
-def _lab_manifests(*, real: bool) -> list[Path]:
+def _lab_manifests(node: str, *, real: bool) -> list[Path]:
     if real:
         return [lab_folder(), state_folder() / "lab" / "inventory"]
     # Only synthetic traffic needs these, and they take time to import.
@@ -213,7 +214,7 @@ def _lab_manifests(*, real: bool) -> list[Path]:
     from tierflow.lab.paper import publish_pods
 
     on_paper = state_folder() / "synthetic"
-    publish_pods(lab_folder(), on_paper, STOREFRONT_PODS, SystemClock())
+    publish_pods(lab_folder(), on_paper, STOREFRONT_PODS, SystemClock(), node)
     return [lab_folder(), lab_folder() / "lab", on_paper]
 
 
