@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tierflow.inventory.endpoint_versions import EndpointVersions, with_times
-from tierflow.inventory.resources import OUTSIDE_KINDS, POLICY_KINDS, Outside, OutsideTimes, outside_of, parse_policies
+from tierflow.inventory.resources import (
+    OUTSIDE_KINDS,
+    POLICY_KINDS,
+    Outside,
+    OutsideTimes,
+    backs_a_rule,
+    outside_of,
+    parse_policies,
+    services_named,
+)
 from tierflow.inventory.services import Slices, service_table
 from tierflow.inventory.snapshot import EndpointVersion, Snapshot
 from tierflow.inventory.timeline import Timeline
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from tierflow.inventory.endpoint_versions import EndpointColumns, Which
     from tierflow.policy.document import Problem
     from tierflow.policy.model import Resources
+    from tierflow.policy.services import ServiceKey
     from tierflow.schemas.inventory import Heartbeat, Message, ObjectVersion, Tombstone
 
 DEFAULT_RETENTION_NS: Final = 3600 * NS_PER_S
@@ -45,6 +55,7 @@ class History:
         self._namespace_ids: dict[str, int] = {}
         self._slices = Slices()
         self._rare: dict[str, dict[Which, ObjectVersion]] = {}
+        self._named: set[ServiceKey] = set()
         self._stale = set(_RARE_KINDS)
         self._policies: Timeline[Resources] = Timeline(self._parse)
         self._outside: Timeline[Outside] = Timeline(lambda versions: outside_of(versions, self._namespace_id))
@@ -77,6 +88,8 @@ class History:
             self._forget(message)
         elif message.kind == topic.ENDPOINT_SLICE:
             self._slices.put(message)
+            if "rule_addresses" in message.object:
+                self._put_rare(message)
         else:
             if message.kind in (topic.ENDPOINT, topic.NODE) or message.object.get("kind") == "HostEndpoint":
                 self._put_endpoint(message)
@@ -94,16 +107,28 @@ class History:
     def _put_rare(self, version: ObjectVersion) -> None:
         which = (version.kind, version.key, version.valid_from_ns)
         of_kind = self._rare.setdefault(version.kind, {})
-        if of_kind.get(which) == version:
+        known = of_kind.get(which)
+        if known == version:
             return
         of_kind[which] = version
+        if version.kind == topic.POLICY:
+            self._name(set(services_named(version.object)) - self._named)
+        if version.kind == topic.ENDPOINT_SLICE and not backs_a_rule(version, self._named):
+            return
         self._stale.add(version.kind)
         if version.kind in POLICY_KINDS:
-            self._policies.touch(version)
+            self._policies.touch(_changed_from_ns(known, version))
         if version.kind in OUTSIDE_KINDS:
-            self._outside.touch(version)
+            self._outside.touch(_changed_from_ns(known, version))
         if version.kind == topic.SETTINGS and version.valid_to_ns is None:
             self._retention_ns = topic.Settings.of_object(version.object).retention_s * NS_PER_S
+
+    def _name(self, services: set[ServiceKey]) -> None:
+        """From now on these EndpointSlices make policy versions, from their own begins on."""
+        self._named |= services
+        for each in self._of_kinds(topic.ENDPOINT_SLICE):
+            if backs_a_rule(each, services):
+                self._policies.touch(each.valid_from_ns)
 
     def _put_endpoint(self, version: ObjectVersion) -> None:
         which = (version.kind, version.key, version.valid_from_ns)
@@ -173,6 +198,14 @@ class History:
     def _of_kinds(self, *kinds: str) -> list[ObjectVersion]:
         return [version for kind in kinds for version in self._rare.get(kind, {}).values()]
 
+    def _deciding(self) -> list[ObjectVersion]:
+        """What makes policy versions: of EndpointSlices, those that rules of the retained past depend on."""
+        slices = self._of_kinds(topic.ENDPOINT_SLICE)
+        return [
+            *self._of_kinds(*POLICY_KINDS - {topic.ENDPOINT_SLICE}),
+            *(each for each in slices if backs_a_rule(each, self._named)),
+        ]
+
     def _parse(self, versions: Sequence[ObjectVersion]) -> Resources:
         resources, problems = parse_policies(versions)
         self._problems |= {str(problem): problem for problem in problems}
@@ -207,6 +240,7 @@ class History:
                 if each.valid_to_ns is not None and each.valid_to_ns < horizon
             ]
         )
+        self._named = {name for each in self._of_kinds(topic.POLICY) for name in services_named(each.object)}
         if self._endpoints.expire(horizon):
             self._generation += 1
             self._strings.clear()
@@ -241,7 +275,7 @@ class History:
         parts = self._rare_parts
         horizon = self._watermark_ns - self._retention_ns
         if self._stale & POLICY_KINDS:
-            policies = self._policies.build(self._of_kinds(*POLICY_KINDS), horizon)
+            policies = self._policies.build(self._deciding(), horizon)
             parts["policy_versions"] = tuple(resources for _, resources in policies)
             parts["policy_from_ns"] = np.array([begin for begin, _ in policies], np.int64)
         if self._stale & OUTSIDE_KINDS:
@@ -254,6 +288,14 @@ class History:
             nodes = (each for each in self._of_kinds(topic.NODE) if each.valid_to_ns is None)
             parts["node_names"] = tuple(sorted(each.object["name"] for each in nodes))
         self._stale.clear()
+
+
+def _changed_from_ns(known: ObjectVersion | None, version: ObjectVersion) -> int:
+    """From when on something is otherwise than with the same version as it was known before."""
+    if known is None:
+        return version.valid_from_ns
+    ends = (end for end in (known.valid_to_ns, version.valid_to_ns) if end is not None)
+    return min(ends, default=version.valid_from_ns)
 
 
 def _named_ports(ports: Iterable[dict[str, Any]]) -> tuple[tuple[str, int, int], ...]:

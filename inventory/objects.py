@@ -21,6 +21,7 @@ from tierflow.inventory.fields import (
 )
 from tierflow.inventory.names import Naming, calico_name
 from tierflow.policy.resources import parse_documents
+from tierflow.policy.services import SERVICE_LABEL, from_selector
 from tierflow.schemas import inventory as topic
 from tierflow.schemas import metrics
 
@@ -191,21 +192,27 @@ def _of_pod_network(spec: dict[str, Any], annotations: dict[str, Any]) -> Iterat
 
 
 def _endpoint_slice(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any] | None:
-    """Backends of a Service as kube-proxy takes them: those that are ready, else those that still serve."""
+    """Backends of a Service as kube-proxy takes them: those that are ready, else those that still serve.
+
+    ``rule_addresses`` are what rules that name the Service match beside its selector's pods (tierflow.policy.services);
+    slices made from the selector have none.
+    """
     del kind
-    service = labels_of(metadata, "metadata.labels").get("kubernetes.io/service-name")
+    labels = labels_of(metadata, "metadata.labels")
+    service = labels.get(SERVICE_LABEL)
     if not service or manifest.get("addressType") == "FQDN":
         return None
-    ready, serving = [], []
+    ready, serving, every = [], [], []
     for i, endpoint in enumerate(mappings(manifest, "endpoints", "endpoints")):
-        # An endpoint's addresses are interchangeable; consumers use the first (discovery.k8s.io/v1).
-        found = texts(endpoint, "addresses", f"endpoints[{i}].addresses")[:1]
-        addresses = [address_of(each, f"endpoints[{i}].addresses[0]") for each in found]
+        found = texts(endpoint, "addresses", f"endpoints[{i}].addresses")
+        addresses = [address_of(each, f"endpoints[{i}].addresses[{j}]") for j, each in enumerate(found)]
         conditions = mapping(endpoint, "conditions", f"endpoints[{i}].conditions")
+        every += addresses
+        # An endpoint's addresses are interchangeable; consumers use the first (discovery.k8s.io/v1).
         if conditions.get("ready") is not False:
-            ready += addresses
+            ready += addresses[:1]
         elif conditions.get("serving"):
-            serving += addresses
+            serving += addresses[:1]
     ports = [
         {
             "name": text(port, "name", f"ports[{i}].name"),
@@ -215,12 +222,13 @@ def _endpoint_slice(kind: Kind, manifest: dict[str, Any], metadata: dict[str, An
         for i, port in enumerate(mappings(manifest, "ports", "ports"))
         if port.get("port") is not None
     ]
-    return {
+    reduced = {
         "namespace": metadata.get("namespace") or "default",
         "service": service,
         "backends": sorted(unique(ready or serving)),
         "ports": ports,
     }
+    return reduced if from_selector(labels) else reduced | {"rule_addresses": sorted(unique(every))}
 
 
 def _service(kind: Kind, manifest: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:

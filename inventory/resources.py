@@ -2,42 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tierflow.inventory.address_ranges import UPSTREAM_PRIVATE, NetworkSetTable, PrivateRanges
+from tierflow.policy.model import Backends
 from tierflow.policy.resources import parse_documents
+from tierflow.policy.services import with_backends
 from tierflow.schemas import inventory as topic
 from tierflow.schemas.inventory import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from tierflow.policy.document import Problem
     from tierflow.policy.model import Resources
+    from tierflow.policy.services import ServiceKey
     from tierflow.schemas.inventory import ObjectVersion
 
     U64 = NDArray[np.uint64]
     I32 = NDArray[np.int32]
 
-POLICY_KINDS = frozenset({topic.POLICY, topic.NETWORK_SET, topic.NAMESPACE, topic.SERVICE_ACCOUNT, topic.SERVICE})
-"""Kinds that make a new policy version when they change."""
+POLICY_KINDS = frozenset(
+    {topic.POLICY, topic.NETWORK_SET, topic.NAMESPACE, topic.SERVICE_ACCOUNT, topic.SERVICE, topic.ENDPOINT_SLICE}
+)
+"""Kinds that make a new policy version when they change; EndpointSlices only where :func:`backs_a_rule` says so."""
 OUTSIDE_KINDS = frozenset({topic.NETWORK_SET, topic.SETTINGS})
 """Kinds that change what an address is that no endpoint has."""
 
 
 def parse_policies(versions: Sequence[ObjectVersion]) -> tuple[Resources, list[Problem]]:
     """The policies that these make together, and what of them can't be used."""
-    return parse_documents([(each.key, 0, _manifest(each)) for each in versions])
+    slices = [each.object for each in versions if each.kind == topic.ENDPOINT_SLICE]
+    resources, problems = parse_documents(
+        [(each.key, 0, _manifest(each)) for each in versions if each.kind != topic.ENDPOINT_SLICE]
+    )
+    backends = (((each["namespace"], each["service"]), _backends(each)) for each in slices)
+    return replace(resources, services=with_backends(resources.services, backends)), problems
 
 
 def _manifest(version: ObjectVersion) -> dict[str, Any]:
     found: dict[str, Any] = version.object["manifest"] if version.kind == topic.SERVICE else version.object
     return found
+
+
+def _backends(endpoint_slice: dict[str, Any]) -> Backends:
+    ports = tuple((each["name"], each["protocol"], each["port"]) for each in endpoint_slice["ports"])
+    return Backends(tuple(endpoint_slice["rule_addresses"]), ports)
+
+
+def backs_a_rule(endpoint_slice: ObjectVersion, named: Collection[ServiceKey]) -> bool:
+    """Whether an EndpointSlice decides what a rule matches that names one of these Services.
+
+    A publisher of before didn't write ``rule_addresses``: such a slice is left out, and its Service stays unknown.
+    """
+    content = endpoint_slice.object
+    return "rule_addresses" in content and (content["namespace"], content["service"]) in named
+
+
+def services_named(policy: dict[str, Any]) -> Iterator[ServiceKey]:
+    """(namespace, name) of the Services that a policy's rules name; a manifest that was accepted is well-formed."""
+    spec = policy.get("spec") or {}
+    for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):
+        for side in (rule.get("source"), rule.get("destination")):
+            services = (side or {}).get("services") or {}
+            if services:
+                namespace = services.get("namespace") or policy["metadata"].get("namespace") or "default"
+                yield namespace, services.get("name") or ""
 
 
 @dataclass(frozen=True, slots=True)

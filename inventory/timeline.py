@@ -23,10 +23,9 @@ class Timeline(Generic[Value]):
         self._values: list[tuple[int, Value]] = []
         self._stale_from_ns: int | None = 0
 
-    def touch(self, version: ObjectVersion) -> None:
-        """A version began or ended: everything from then on is stale."""
-        at = version.valid_from_ns if version.valid_to_ns is None else version.valid_to_ns
-        self._stale_from_ns = at if self._stale_from_ns is None else min(self._stale_from_ns, at)
+    def touch(self, at_ns: int) -> None:
+        """A version began or ended then: everything from then on is stale."""
+        self._stale_from_ns = at_ns if self._stale_from_ns is None else min(self._stale_from_ns, at_ns)
 
     def expire(self, horizon_ns: int) -> None:
         """Forget what held only before ``horizon_ns``."""

@@ -73,6 +73,7 @@ class Alternative:
         protocols, not_protocols: None and empty accept any.
         ports: the port is in one of these ranges; None accepts any.
         not_ports: the port is in none of these.
+        nets: the address is in one of these CIDRs; None accepts any.
     """
 
     endpoint_only: bool = False
@@ -81,6 +82,7 @@ class Alternative:
     not_protocols: frozenset[int] = frozenset()
     ports: Ports | None = None
     not_ports: Ports = ()
+    nets: tuple[str, ...] | None = None
 
 
 ANY: Final = Alternative()
@@ -159,7 +161,8 @@ def _service(
     if service is None:
         return [NEVER]
     if not with_ports:
-        return [Alternative(False, (InService(service, None),))]
+        by_address = [Alternative(nets=each.nets) for each in service.backends or ()]
+        return [Alternative(False, (InService(service, None),)), *by_address]
     pairs: set[Pair] = set()
     for _, protocol, _, target in service.ports:
         if isinstance(target, int):
@@ -168,6 +171,11 @@ def _service(
             pairs |= {pair for pair in known_ports.get(target, frozenset()) if pair[0] == protocol}
     found = [
         Alternative(False, (InService(service, pair),), pair[0], ports=((pair[1], pair[1]),)) for pair in sorted(pairs)
+    ]
+    found += [
+        Alternative(protocol=protocol, ports=((port, port),), nets=each.nets)
+        for each in service.backends or ()
+        for protocol, port in each.pairs
     ]
     return found or [NEVER]
 
@@ -178,7 +186,7 @@ def _pairs(names: frozenset[str], protocol: int | None, known_ports: Mapping[str
 
 
 def _merged(parts: tuple[Alternative, ...]) -> Alternative | None:
-    """All parts at once; None when they contradict each other."""
+    """All parts at once; None when they contradict each other. One part at most has nets: a service's."""
     wanted = {part.protocol for part in parts if part.protocol is not None}
     if len(wanted) > 1:
         return None
@@ -193,6 +201,7 @@ def _merged(parts: tuple[Alternative, ...]) -> Alternative | None:
         frozenset().union(*(part.not_protocols for part in parts)),
         ports,
         tuple(each for part in parts for each in part.not_ports),
+        next((part.nets for part in parts if part.nets is not None), None),
     )
 
 

@@ -124,6 +124,6 @@ def _no_backend(judge: ScalarJudge, wanted: ServiceName) -> str:
     ]
     if not found:
         return f"there is no service {name}"
-    if not found[0].selector:
-        return f"the backends of service {name} are unknown, as it has no selector"
+    if found[0].unknown:
+        return f"the backends of service {name} are unknown: it has no selector, and no EndpointSlice names it"
     return f"not a backend of service {name}"

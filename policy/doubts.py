@@ -67,7 +67,7 @@ class Doubts:
 
 
 def _services(resources: Resources) -> Iterator[Unknown]:
-    without = {(each.namespace, each.name) for each in resources.services if not each.selector}
+    without = {(each.namespace, each.name) for each in resources.services if each.unknown}
     named = {
         (side.service.namespace, side.service.name)
         for policy in resources.policies
@@ -83,7 +83,7 @@ def _services(resources: Resources) -> Iterator[Unknown]:
             return replace(entity, service=None) if is_it else entity
 
         what = f"the backends of service {namespace}/{name}"
-        yield _unknown(resources, what, "it has no selector, and EndpointSlices are not read", _both_sides(known))
+        yield _unknown(resources, what, "it has no selector, and no EndpointSlice names it", _both_sides(known))
 
 
 def _domains(resources: Resources) -> Iterator[Unknown]:

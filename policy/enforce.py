@@ -15,10 +15,10 @@ from tierflow.policy.scalar import ScalarJudge, in_service, service_ports
 from tierflow.policy.trace import PROFILE_TIER, PolicyRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tierflow.policy.compile import PolicySet
-    from tierflow.policy.model import Endpoint, EntityRule, Icmp, Policy, Rule
+    from tierflow.policy.model import Endpoint, EntityRule, Icmp, Policy, Rule, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,18 @@ class _Resolver:
             elif entity.ports:
                 ports = _ranges(entity.ports) + _named_ports(endpoint, _names(entity.ports), protocol)
             found.append(PeerPorts(own, ports))
-        return found
+        return [*found, *self._backends(entity, service, protocol, with_ports=with_ports)]
+
+    def _backends(
+        self, entity: EntityRule, service: Service, protocol: int | None, *, with_ports: bool
+    ) -> Iterator[PeerPorts]:
+        for each in service.backends or ():
+            if with_ports:
+                ports = tuple(PortRange(port, port) for kind, port in each.pairs if protocol in (None, kind))
+                yield PeerPorts(each.nets, ports)
+            else:
+                yield PeerPorts(each.nets, _ranges(entity.ports) if entity.ports else None)
+                yield from self._named(self.endpoints, _names(entity.ports), protocol, [each.nets])
 
 
 def _names(ports: Sequence[PortRange | str]) -> frozenset[str]:

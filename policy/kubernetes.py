@@ -1,4 +1,4 @@
-"""Kubernetes' NetworkPolicy in Calico's terms, its staged form; and Services.
+"""Kubernetes' NetworkPolicy in Calico's terms, and its staged form.
 
 One rule of a Kubernetes policy becomes one rule per protocol and peer, protocols in alphabetical order and, within
 each, peers as written: rule indices in traces count these.
@@ -22,7 +22,6 @@ from tierflow.policy.model import (
     Policy,
     PortRange,
     Rule,
-    Service,
 )
 from tierflow.policy.ports import MAX_PORT, merged_ranges, read_port
 
@@ -214,33 +213,3 @@ def _net(value: object) -> str | None:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError:
         return None
-
-
-def read_service(top: Fields, metadata: Fields) -> Service:
-    """A Service, for rules that name it; its endpoints are the pods that its selector selects."""
-    spec = top.fields("spec")
-    selector = tuple(sorted(spec.labels("selector").items()))
-    ports: list[tuple[str, int, int, int | str]] = []
-    for path, value in spec.items("ports"):
-        inner = Fields(top.place, path, value)
-        number = inner.integer("port", 1, MAX_PORT)
-        if not inner.has("port"):
-            inner.report("port", ABSENT, f"an integer from 1 to {MAX_PORT}")
-        protocol = PROTOCOLS[inner.choice("protocol", tuple(PROTOCOLS), "TCP")]
-        target = _target(inner)
-        if number is not None:
-            ports.append((inner.text("name"), protocol, number, number if target is None else target))
-    return Service(metadata.text("namespace", "default"), metadata.text("name"), selector, tuple(ports))
-
-
-def _target(inner: Fields) -> int | str | None:
-    value = inner.take("targetPort")
-    if value is ABSENT:
-        return None
-    port = read_port(value)
-    if isinstance(port, PortRange) and port.low == port.high:
-        return port.low
-    if isinstance(port, str):
-        return port
-    inner.report("targetPort", value, f"a port from 1 to {MAX_PORT} or a port name")
-    return None

@@ -191,13 +191,48 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class Backends:
+    """Addresses that one EndpointSlice gives a Service.
+
+    Attributes:
+        addresses: in their usual text form.
+        ports: (name of the Service's port, protocol number, port of these addresses).
+    """
+
+    addresses: tuple[str, ...]
+    ports: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The addresses as CIDRs."""
+        return tuple(f"{each}/{128 if ':' in each else 32}" for each in self.addresses)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(protocol number, port), each once, ascending."""
+        return tuple(sorted({(protocol, port) for _, protocol, port in self.ports}))
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A Service with a selector; ``ports`` are (name, protocol number, port, target port number or name)."""
+    """A Service, for rules that name it: the pods that its selector selects, and its ``backends``.
+
+    Attributes:
+        selector: labels of its pods, sorted; empty when it selects none.
+        ports: (name, protocol number, port, target port number or name).
+        backends: of the EndpointSlices that Kubernetes doesn't make from the selector; None where none is known.
+    """
 
     namespace: str
     name: str
     selector: tuple[tuple[str, str], ...]
     ports: tuple[tuple[str, int, int, int | str], ...] = ()
+    backends: tuple[Backends, ...] | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing tells where it leads."""
+        return not self.selector and self.backends is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,8 +199,6 @@ def _side_bits(
     groups = (entity.nets,) if entity.nets else ()
     if entity.domains:
         groups = (*groups, learnt_nets(entity.domains, names.domains))
-    net = NetCondition(groups, entity.not_nets, rule.ip_version)
-    number = tables.nets.number(net)
     ways = side_alternatives(entity, matcher, rule.protocol, names.known_ports, names.services, with_ports=with_ports)
     return [
         (
@@ -208,13 +206,17 @@ def _side_bits(
                 matcher,
                 way.endpoint_only,
                 not_matcher,
-                number,
+                tables.nets.number(NetCondition(_grouped(groups, way.nets), entity.not_nets, rule.ip_version)),
                 tuple(tables.conditions.number(condition) for condition in way.conditions),
             ),
             way,
         )
         for way in ways
     ]
+
+
+def _grouped(groups: tuple[tuple[str, ...], ...], nets: tuple[str, ...] | None) -> tuple[tuple[str, ...], ...]:
+    return groups if nets is None else (*groups, nets)
 
 
 def learnt_nets(patterns: Sequence[str], domains: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

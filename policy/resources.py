@@ -10,11 +10,13 @@ from tierflow.policy.document import ABSENT, Fields, Place, Problem
 from tierflow.policy.metadata import read_labels
 from tierflow.policy.model import Resources
 from tierflow.policy.order import BUILT_IN
+from tierflow.policy.services import read_endpoint_slice, read_service, with_backends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tierflow.policy.model import HostEndpoint, NetworkSet, Policy, Profile, Service, Tier
+    from tierflow.policy.model import Backends, HostEndpoint, NetworkSet, Policy, Profile, Service, Tier
+    from tierflow.policy.services import ServiceKey
 
 CALICO_VERSIONS: Final = ("projectcalico.org/v3", "crd.projectcalico.org/v1")
 
@@ -52,6 +54,7 @@ class _Found:
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     service_accounts: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     services: dict[object, Service] = field(default_factory=dict)
+    backends: list[tuple[ServiceKey, Backends]] = field(default_factory=list)
 
 
 def parse_documents(documents: Iterable[tuple[str, int, Any]]) -> tuple[Resources, list[Problem]]:
@@ -89,7 +92,7 @@ def parse_documents(documents: Iterable[tuple[str, int, Any]]) -> tuple[Resource
             profiles=tuple(found.profiles.values()),
             namespaces=found.namespaces,
             service_accounts=found.service_accounts,
-            services=tuple(found.services.values()),
+            services=with_backends(found.services.values(), found.backends),
         ),
         problems,
     )
@@ -138,7 +141,7 @@ def _read_document(
     namespace = metadata.text("namespace")
     if not name:
         metadata.report("name", ABSENT, "a name")
-    namespaced = kind in NAMESPACED or kind in ("ServiceAccount", "Service")
+    namespaced = kind in NAMESPACED or kind in ("ServiceAccount", "Service", "EndpointSlice")
     if not namespaced and namespace:
         metadata.report("namespace", namespace, f"nothing: a {kind} belongs to no namespace")
     key = (version.partition("/")[0].removeprefix("crd."), kind, namespace or "default" if namespaced else "", name)
@@ -168,6 +171,8 @@ def _keep(found: _Found, kind: str, key: object, made: Any) -> None:
             found.profiles[key] = made
         case "Service":
             found.services[key] = made
+        case "EndpointSlice":
+            found.backends += [made] if made is not None else []
         case _:
             found.policies[key] = made
 
@@ -196,5 +201,7 @@ def _reader(top: Fields, version: str, kind: str) -> Callable[[Fields, Fields], 
     if version == "v1" and kind in ("Namespace", "ServiceAccount"):
         return lambda _top, _metadata: None
     if version == "v1" and kind == "Service":
-        return kubernetes.read_service
+        return read_service
+    if version == "discovery.k8s.io/v1" and kind == "EndpointSlice":
+        return read_endpoint_slice
     return None

@@ -225,7 +225,11 @@ class ScalarJudge:
     def _in_service(self, entity: EntityRule, side: Side, protocol: int, port: int, *, with_ports: bool) -> bool:
         name = entity.service
         service = self._services.get((name.namespace, name.name)) if name is not None else None
-        if service is None or side.endpoint is None or not in_service(service, side.endpoint):
+        if service is None:
+            return False
+        if backs(service, side.address, (protocol, port) if with_ports else None):
+            return True
+        if side.endpoint is None or not in_service(service, side.endpoint):
             return False
         return not with_ports or (protocol, port) in service_ports(service, side.endpoint)
 
@@ -255,6 +259,12 @@ def in_service(service: Service, endpoint: Endpoint) -> bool:
         and bool(service.selector)
         and all(endpoint.labels.get(key) == value for key, value in service.selector)
     )
+
+
+def backs(service: Service, address: str, pair: tuple[int, int] | None) -> bool:
+    """Whether an address is one of a Service's backends, on this (protocol, port) unless None."""
+    text = str(_address(address))
+    return any(text in each.addresses and (pair is None or pair in each.pairs) for each in service.backends or ())
 
 
 def service_ports(service: Service, endpoint: Endpoint) -> frozenset[tuple[int, int]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tierflow.policy.model import ServiceName
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,7 +29,7 @@ def has_names(policy: Policy) -> bool:
 
 
 def used_nets(resources: Resources) -> Iterable[str]:
-    """Every CIDR that a rule, a network set or a learnt domain names."""
+    """Every CIDR that a rule, a network set or a learnt domain names, and the backends of services in rules."""
     for network_set in resources.network_sets:
         yield from network_set.nets
     for nets in resources.domains.values():
@@ -37,6 +39,10 @@ def used_nets(resources: Resources) -> Iterable[str]:
         for entity in _entities(policy):
             yield from entity.nets
             yield from entity.not_nets
+    named = {each.service for policy in governing for each in _entities(policy) if each.service is not None}
+    for service in resources.services:
+        if ServiceName(service.namespace, service.name) in named:
+            yield from (net for each in service.backends or () for net in each.nets)
 
 
 def used_port_names(resources: Resources) -> Iterable[str]:

@@ -114,6 +114,7 @@ def test_an_endpoint_slice_names_the_backends_that_kube_proxy_would_take() -> No
     assert found == {
         "namespace": "shop", "service": "web", "backends": ["10.0.0.1", "10.0.0.2"],
         "ports": [{"name": "http", "protocol": 6, "port": 8080}],
+        "rule_addresses": ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"],
     }  # fmt: skip
     assert reduced(endpoint_slice(leaving, gone))["backends"] == ["10.0.0.3"]
     assert reduced(endpoint_slice(ready, addressType="FQDN")) is None
@@ -122,6 +123,18 @@ def test_an_endpoint_slice_names_the_backends_that_kube_proxy_would_take() -> No
         MalformedObject, match=r"endpoints\[1\].addresses\[0\] is 'x'; accepted: an IPv4 or IPv6 address"
     ):
         reduced(endpoint_slice(ready, endpoint("x")))
+
+
+def test_rules_match_every_address_of_a_slice_but_what_kubernetes_made_from_the_selector_says_nothing_new() -> None:
+    several = {"addresses": ["10.0.0.9", "10.0.0.1"], "conditions": {"ready": True}}
+    assert reduced(endpoint_slice(several))["backends"] == ["10.0.0.9"]
+    assert reduced(endpoint_slice(several))["rule_addresses"] == ["10.0.0.1", "10.0.0.9"]
+    labels = {
+        "kubernetes.io/service-name": "web",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }
+    made = endpoint_slice(several, metadata={"name": "web-abc", "namespace": "shop", "labels": labels})
+    assert "rule_addresses" not in reduced(made)
 
 
 SEEDS = [

@@ -23,6 +23,7 @@ from tierflow.policy import (
     Side,
     Tier,
 )
+from tierflow.policy.model import Backends
 
 NAMESPACES = ("red", "green", "blue")
 KEYS = ("app", "zone", "role")
@@ -116,7 +117,7 @@ class Maker:
 
     def entity(self, *, ports: bool, names: bool, service: bool, domains: bool) -> EntityRule:
         """One side; ``names`` lets port names stand without a protocol."""
-        if service and self.chance(0.08):
+        if service and self.chance(0.12):
             name = ServiceName(self.random.choice(NAMESPACES), self.random.choice(["web", "none"]))
             return EntityRule(service=name, ports=self.ports() if ports and not domains and self.chance(0.3) else ())
         if domains and self.chance(0.05):
@@ -266,10 +267,22 @@ class Maker:
             namespaces={"red": {"team": "a"}, "green": {"team": "b"}},
             service_accounts={("red", "one"): {"tier": "a"}},
             services=(
-                Service("red", "web", (("app", "a"),), (("h", 6, 80, "http"), ("d", 17, 53, 53))),
-                Service("green", "web", (), ()),
+                Service("red", "web", (("app", "a"),), (("h", 6, 80, "http"), ("d", 17, 53, 53)), self.backends()),
+                Service("green", "web", (), (), self.backends()),
             ),
             domains=DOMAINS if self.chance(0.7) else {},
+        )
+
+    def backends(self) -> tuple[Backends, ...] | None:
+        if self.chance(0.2):
+            return None
+        pick = self.random.choice
+        return tuple(
+            Backends(
+                tuple(self.random.sample(ADDRESSES, self.random.randint(0, 3))),
+                tuple(("", pick([6, 17]), pick(PORTS)) for _ in range(self.random.randint(0, 3))),
+            )
+            for _ in range(self.random.randint(0, 2))
         )
 
     def endpoint(self, index: int) -> Endpoint:

@@ -56,7 +56,7 @@ TO_PARTNERS = """
 """
 TO_DOMAIN = '{action: Allow, destination: {domains: ["*.example"]}}'
 BY_METHOD = "{action: Allow, protocol: TCP, http: {methods: [GET]}}"
-SERVICE = "the backends of service shop/by-hand are unknown: it has no selector, and EndpointSlices are not read"
+SERVICE = "the backends of service shop/by-hand are unknown: it has no selector, and no EndpointSlice names it"
 SET = "the addresses that network set partners has by allowedEgressDomains are unknown: no domain names are learnt"
 DOMAIN = "the addresses of *.example are unknown: no domain names are learnt"
 METHOD = "HTTP methods and paths are unknown: packets don't tell them, and rules are judged without them"

@@ -298,7 +298,8 @@ def _destination(
     )
     if service is None:
         return _side(workloads, text, where), port, ""
-    for _, each, number, target in service.ports:
+    via = f"{service.namespace}/{service.name}:{port}"
+    for called, each, number, target in service.ports:
         if (each, number) != (protocol, port):
             continue
         for backend in (each for each in workloads if in_service(service, each)):
@@ -306,7 +307,11 @@ def _destination(
             real = target if isinstance(target, int) else ports.get(target)
             if real is not None:
                 side = Side(backend.addresses[0] if backend.addresses else "", backend)
-                return side, real, f"{service.namespace}/{service.name}:{port}"
+                return side, real, via
+        for known in service.backends or ():
+            real = next((at for name, kind, at in known.ports if (name, kind) == (called, protocol)), None)
+            if real is not None and known.addresses:
+                return _side(workloads, known.addresses[0], where), real, via
     return _side(workloads, text, where), port, ""
 
 
