@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tierflow.inventory.endpoint_versions import EndpointColumns, Which
     from tierflow.policy.document import Problem
     from tierflow.policy.model import Resources
+    from tierflow.policy.resources import ReadDocument
     from tierflow.policy.services import ServiceKey
     from tierflow.schemas.inventory import Heartbeat, Message, ObjectVersion, Tombstone
 
@@ -59,6 +60,7 @@ class History:
         self._stale = set(_RARE_KINDS)
         self._policies: Timeline[Resources] = Timeline(self._parse)
         self._outside: Timeline[Outside] = Timeline(lambda versions: outside_of(versions, self._namespace_id))
+        self._read: dict[Which, ReadDocument] = {}
         self._problems: dict[str, Problem] = {}
         self._strings: dict[str, str] = {}
         self._rare_parts: dict[str, Any] = {}
@@ -207,7 +209,7 @@ class History:
         ]
 
     def _parse(self, versions: Sequence[ObjectVersion]) -> Resources:
-        resources, problems = parse_policies(versions)
+        resources, problems = parse_policies(versions, self._read)
         self._problems |= {str(problem): problem for problem in problems}
         return resources
 
@@ -221,6 +223,7 @@ class History:
     def _expire_rare(self, old: Iterable[Which]) -> None:
         for which in old:
             del self._rare[which[0]][which]
+            self._read.pop(which, None)
             self._stale.add(which[0])
 
     def _expire(self) -> None:

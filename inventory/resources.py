@@ -9,7 +9,7 @@ import numpy as np
 
 from tierflow.inventory.address_ranges import UPSTREAM_PRIVATE, NetworkSetTable, PrivateRanges
 from tierflow.policy.model import Backends
-from tierflow.policy.resources import parse_documents
+from tierflow.policy.resources import assemble, read_document
 from tierflow.policy.services import with_backends
 from tierflow.schemas import inventory as topic
 from tierflow.schemas.inventory import Settings
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tierflow.inventory.endpoint_versions import Which
     from tierflow.policy.document import Problem
     from tierflow.policy.model import Resources
+    from tierflow.policy.resources import ReadDocument
     from tierflow.policy.services import ServiceKey
     from tierflow.schemas.inventory import ObjectVersion
 
@@ -35,12 +37,22 @@ OUTSIDE_KINDS = frozenset({topic.NETWORK_SET, topic.SETTINGS})
 """Kinds that change what an address is that no endpoint has."""
 
 
-def parse_policies(versions: Sequence[ObjectVersion]) -> tuple[Resources, list[Problem]]:
-    """The policies that these make together, and what of them can't be used."""
+def parse_policies(
+    versions: Sequence[ObjectVersion], known: dict[Which, ReadDocument]
+) -> tuple[Resources, list[Problem]]:
+    """The policies that these make together, and what of them can't be used.
+
+    ``known`` holds what was read before, and takes what is read now: most objects of one time are those of another.
+    """
+    documents = []
+    for each in versions:
+        if each.kind != topic.ENDPOINT_SLICE:
+            which = (each.kind, each.key, each.valid_from_ns)
+            if which not in known:
+                known[which] = read_document(each.key, 0, _manifest(each))
+            documents.append(known[which])
+    resources, problems = assemble(documents)
     slices = [each.object for each in versions if each.kind == topic.ENDPOINT_SLICE]
-    resources, problems = parse_documents(
-        [(each.key, 0, _manifest(each)) for each in versions if each.kind != topic.ENDPOINT_SLICE]
-    )
     backends = (((each["namespace"], each["service"]), _backends(each)) for each in slices)
     return replace(resources, services=with_backends(resources.services, backends)), problems
 

@@ -55,6 +55,10 @@ class Place:
     object: str
     problems: list[Problem] = field(default_factory=list)
 
+    def joining(self, problems: list[Problem]) -> Place:
+        """The same document, for problems that go elsewhere: those it has only beside others."""
+        return Place(self.file, self.document, self.object, problems)
+
     def report(self, path: str, value: Any, accepted: str) -> None:
         """Add a problem."""
         shown = "missing" if value is ABSENT else repr(value)

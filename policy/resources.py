@@ -43,18 +43,36 @@ _CLUSTER_POLICIES: Final = {
 }
 NAMESPACED: Final = frozenset({"NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet"})
 
+ObjectKey = tuple[str, str, str, str]
+"""(group, kind, namespace, name)."""
+
 
 @dataclass(slots=True)
 class _Found:
-    tiers: dict[object, Tier] = field(default_factory=dict)
-    policies: dict[object, Policy] = field(default_factory=dict)
-    network_sets: dict[object, NetworkSet] = field(default_factory=dict)
-    host_endpoints: dict[object, HostEndpoint] = field(default_factory=dict)
-    profiles: dict[object, Profile] = field(default_factory=dict)
+    tiers: dict[ObjectKey, Tier] = field(default_factory=dict)
+    policies: dict[ObjectKey, Policy] = field(default_factory=dict)
+    network_sets: dict[ObjectKey, NetworkSet] = field(default_factory=dict)
+    host_endpoints: dict[ObjectKey, HostEndpoint] = field(default_factory=dict)
+    profiles: dict[ObjectKey, Profile] = field(default_factory=dict)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     service_accounts: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
-    services: dict[object, Service] = field(default_factory=dict)
+    services: dict[ObjectKey, Service] = field(default_factory=dict)
     backends: list[tuple[ServiceKey, Backends]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDocument:
+    """One document by itself, read; it may be assembled with others again and again.
+
+    Attributes:
+        place: the document, with its problems.
+        key: whose it is.
+        made: what it says; None for another's kind, or one that isn't known.
+    """
+
+    place: Place
+    key: ObjectKey
+    made: Any
 
 
 def parse_documents(documents: Iterable[tuple[str, int, Any]]) -> tuple[Resources, list[Problem]]:
@@ -70,19 +88,29 @@ def parse_documents(documents: Iterable[tuple[str, int, Any]]) -> tuple[Resource
     Returns:
         The resources, and all problems in the order of the documents.
     """
+    return assemble(read_document(*each) for each in _flattened(documents) if each[2] is not None)
+
+
+def assemble(documents: Iterable[ReadDocument]) -> tuple[Resources, list[Problem]]:
+    """What documents make together; see :func:`parse_documents`."""
     found = _Found()
     problems: list[Problem] = []
-    policies: list[tuple[Policy, Place]] = []
-    seen: dict[tuple[str, str, str, str], str] = {}
-    for file, index, document in _flattened(documents):
-        if document is None:
+    seen: dict[ObjectKey, Place] = {}
+    for each in documents:
+        problems += each.place.problems
+        if each.made is None:
             continue
-        place = Place(file, index, _object_name(document), problems)
-        _read_document(document, place, found, policies, seen)
+        name, before = each.key[3], seen.get(each.key)
+        if name and before is not None:
+            having = f"{before.file} document {before.document}"
+            each.place.joining(problems).report("metadata.name", name, f"a name used once; {having} has it already")
+        seen[each.key] = each.place
+        _keep(found, each.key, each.made)
     written = {tier.name for tier in found.tiers.values()} | {tier.name for tier in BUILT_IN}
-    for policy, place in policies:
+    for key, policy in found.policies.items():
         if policy.tier not in written:
-            place.report("spec.tier", policy.tier, f"the name of a Tier; known here: {', '.join(sorted(written))}")
+            accepted = f"the name of a Tier; known here: {', '.join(sorted(written))}"
+            seen[key].joining(problems).report("spec.tier", policy.tier, accepted)
     return (
         Resources(
             tiers=tuple(found.tiers.values()),
@@ -116,26 +144,23 @@ def _object_name(document: object) -> str:
     return f"{document.get('kind', '?')} {namespace}{metadata.get('name', '?')}"
 
 
-def _read_document(
-    document: object,
-    place: Place,
-    found: _Found,
-    policies: list[tuple[Policy, Place]],
-    seen: dict[tuple[str, str, str, str], str],
-) -> None:
+def read_document(file: str, index: int, document: object) -> ReadDocument:
+    """Read one document; see :func:`parse_documents`."""
+    place = Place(file, index, _object_name(document))
+    nothing = ReadDocument(place, ("", "", "", ""), None)
     top = Fields(place, "", document)
     if not isinstance(document, dict):
-        return
+        return nothing
     version, kind = top.text("apiVersion"), top.text("kind")
     if not kind:
         top.report("kind", ABSENT, "the kind of the object")
-        return
+        return nothing
     if not version:
         top.report("apiVersion", ABSENT, "the API group and version of the object")
-        return
+        return nothing
     reader = _reader(top, version, kind)
     if reader is None:
-        return
+        return nothing
     metadata = top.fields("metadata")
     name = metadata.text("name")
     namespace = metadata.text("namespace")
@@ -144,22 +169,13 @@ def _read_document(
     namespaced = kind in NAMESPACED or kind in ("ServiceAccount", "Service", "EndpointSlice")
     if not namespaced and namespace:
         metadata.report("namespace", namespace, f"nothing: a {kind} belongs to no namespace")
-    key = (version.partition("/")[0].removeprefix("crd."), kind, namespace or "default" if namespaced else "", name)
-    if name and key in seen:
-        place.report("metadata.name", name, f"a name used once; {seen[key]} has it already")
-    seen[key] = f"{place.file} document {place.document}"
-    made = reader(top, metadata)
-    if kind == "Namespace":
-        found.namespaces[name] = read_labels(metadata, "labels")
-    elif kind == "ServiceAccount":
-        found.service_accounts[namespace or "default", name] = read_labels(metadata, "labels")
-    else:
-        _keep(found, kind, key, made)
-        if kind.endswith("Policy"):
-            policies.append((found.policies[key], place))
+    group = version.partition("/")[0].removeprefix("crd.")
+    key = (group, kind, namespace or "default" if namespaced else "", name)
+    return ReadDocument(place, key, reader(top, metadata))
 
 
-def _keep(found: _Found, kind: str, key: object, made: Any) -> None:
+def _keep(found: _Found, key: ObjectKey, made: Any) -> None:
+    _, kind, namespace, name = key
     match kind:
         case "Tier":
             found.tiers[key] = made
@@ -172,7 +188,11 @@ def _keep(found: _Found, kind: str, key: object, made: Any) -> None:
         case "Service":
             found.services[key] = made
         case "EndpointSlice":
-            found.backends += [made] if made is not None else []
+            found.backends.append(made)
+        case "Namespace":
+            found.namespaces[name] = made
+        case "ServiceAccount":
+            found.service_accounts[namespace, name] = made
         case _:
             found.policies[key] = made
 
@@ -199,7 +219,7 @@ def _reader(top: Fields, version: str, kind: str) -> Callable[[Fields, Fields], 
             return None
         return cluster_policy.read_cluster_policy
     if version == "v1" and kind in ("Namespace", "ServiceAccount"):
-        return lambda _top, _metadata: None
+        return lambda _, metadata: read_labels(metadata, "labels")
     if version == "v1" and kind == "Service":
         return read_service
     if version == "discovery.k8s.io/v1" and kind == "EndpointSlice":
