@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tierflow.policy.labels import entity_selectors, network_set_labels
 from tierflow.policy.scalar import ScalarJudge
@@ -14,24 +14,54 @@ if TYPE_CHECKING:
     from tierflow.policy.model import EntityRule, NetworkSet, Policy, Resources, Rule
     from tierflow.policy.scalar import Flow
 
+SERVICE: Final = "service"
+DOMAIN: Final = "domain"
+NETWORK_SET: Final = "network-set"
+HTTP: Final = "http"
+KINDS: Final = (SERVICE, DOMAIN, NETWORK_SET, HTTP)
+"""What may be unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """Something that policies depend on and that isn't known here.
 
     Attributes:
+        kind: one of :data:`KINDS`.
         what: the thing, as the subject of "... are unknown".
         why: the reason.
-        users: trace names of the policies whose rules depend on it.
-        otherwise: the resources with those rules as if it concerned every flow.
+        resources: that depend on it, if any does.
+        known: a rule as it is with the thing known, the same where that is no matter; None: it doesn't match then.
         outside: whether it concerns only flows whose destination is no endpoint of ours.
     """
 
+    kind: str
     what: str
     why: str
-    users: tuple[str, ...]
-    otherwise: Resources
+    resources: Resources
+    known: Callable[[Policy, Rule], Rule | None]
     outside: bool = False
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Trace names of the policies whose rules depend on it."""
+        return tuple(
+            policy.trace_name
+            for policy in self.resources.policies
+            if any(self.known(policy, rule) is not rule for rule in (*policy.ingress, *policy.egress))
+        )
+
+    @property
+    def otherwise(self) -> Resources:
+        """The resources with those rules as if it concerned every flow."""
+        policies = (
+            replace(policy, ingress=self._kept(policy, policy.ingress), egress=self._kept(policy, policy.egress))
+            for policy in self.resources.policies
+        )
+        return replace(self.resources, policies=tuple(policies))
+
+    def _kept(self, policy: Policy, rules: Iterable[Rule]) -> tuple[Rule, ...]:
+        return tuple(known for rule in rules if (known := self.known(policy, rule)) is not None)
 
     def __str__(self) -> str:
         return f"{self.what} are unknown: {self.why}"
@@ -83,7 +113,7 @@ def _services(resources: Resources) -> Iterator[Unknown]:
             return replace(entity, service=None) if is_it else entity
 
         what = f"the backends of service {namespace}/{name}"
-        yield _unknown(resources, what, "it has no selector, and no EndpointSlice names it", _both_sides(known))
+        yield Unknown(SERVICE, what, "it has no selector, and no EndpointSlice names it", resources, _both_sides(known))
 
 
 def _domains(resources: Resources) -> Iterator[Unknown]:
@@ -96,7 +126,7 @@ def _domains(resources: Resources) -> Iterator[Unknown]:
             return replace(entity, domains=()) if entity.domains == wanted else entity
 
         what = f"the addresses of {', '.join(domains)}"
-        yield _unknown(resources, what, "no domain names are learnt", _both_sides(known), outside=True)
+        yield Unknown(DOMAIN, what, "no domain names are learnt", resources, _both_sides(known), outside=True)
 
 
 def _sets(resources: Resources) -> Iterator[Unknown]:
@@ -104,46 +134,24 @@ def _sets(resources: Resources) -> Iterator[Unknown]:
         if each.allowed_egress_domains:
             name = each.name if each.namespace is None else f"{each.namespace}/{each.name}"
             what = f"the addresses that network set {name} has by allowedEgressDomains"
-            yield _unknown(
-                resources, what, "no domain names are learnt", _destination_in(resources, each), outside=True
-            )
+            known = _destination_in(resources, each)
+            yield Unknown(NETWORK_SET, what, "no domain names are learnt", resources, known, outside=True)
 
 
 def _http(resources: Resources) -> Iterator[Unknown]:
     if any(rule.http for policy in resources.policies for rule in (*policy.ingress, *policy.egress)):
         why = "packets don't tell them, and rules are judged without them"
-        yield _unknown(resources, "HTTP methods and paths", why, lambda _, rule: None if rule.http else rule)
-
-
-def _unknown(
-    resources: Resources,
-    what: str,
-    why: str,
-    otherwise: Callable[[Policy, Rule], Rule | None],
-    *,
-    outside: bool = False,
-) -> Unknown:
-    """``otherwise`` gives a rule as it is with the thing known; None: such a rule doesn't match then."""
-    policies = tuple(
-        replace(
-            policy,
-            ingress=tuple(_kept(policy, policy.ingress, otherwise)),
-            egress=tuple(_kept(policy, policy.egress, otherwise)),
-        )
-        for policy in resources.policies
-    )
-    users = tuple(
-        before.trace_name for before, after in zip(resources.policies, policies, strict=True) if before != after
-    )
-    return Unknown(what, why, users, replace(resources, policies=policies), outside)
-
-
-def _kept(policy: Policy, rules: Iterable[Rule], otherwise: Callable[[Policy, Rule], Rule | None]) -> Iterator[Rule]:
-    return (changed for rule in rules if (changed := otherwise(policy, rule)) is not None)
+        yield Unknown(HTTP, "HTTP methods and paths", why, resources, lambda _, rule: None if rule.http else rule)
 
 
 def _both_sides(known: Callable[[EntityRule], EntityRule]) -> Callable[[Policy, Rule], Rule]:
-    return lambda _, rule: replace(rule, source=known(rule.source), destination=known(rule.destination))
+    def otherwise(_: Policy, rule: Rule) -> Rule:
+        source, destination = known(rule.source), known(rule.destination)
+        if source is rule.source and destination is rule.destination:
+            return rule
+        return replace(rule, source=source, destination=destination)
+
+    return otherwise
 
 
 def _destination_in(resources: Resources, network_set: NetworkSet) -> Callable[[Policy, Rule], Rule | None]:

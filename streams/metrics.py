@@ -72,6 +72,12 @@ RULE_BYTES: Final = counter(
     "tierflow_policy_rule_bytes_total", "bytes", "Bytes by policy rule, both ways.",
     "tier", "policy", "rule_index", "rule_direction", "action",
 )  # fmt: skip
+POLICY_UNKNOWNS: Final = gauge(
+    "tierflow_policy_unknowns", "things",
+    "What rules in force depend on and isn't known (Services without backends, domain names, HTTP conditions): "
+    "verdicts that hang on it may be wrong.",
+    "kind",
+)  # fmt: skip
 POLICY_ENDPOINTS: Final = gauge(
     "tierflow_policy_endpoints", "endpoints", "Endpoints that a policy applies to, by the newest window.",
     "tier", "policy", "rule_direction",

@@ -16,6 +16,7 @@ from tierflow.schemas.clock import NS_PER_S
 from tierflow.schemas.wire import interval_end_of
 from tierflow.streams import metrics as m
 from tierflow.streams.core.messages import Message, Outcome
+from tierflow.streams.unknowns import Unknowns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,6 +82,7 @@ class Worker:
         self._rules: dict[tuple[str, ...], float] = {}
         self._turned_s = clock.monotonic_s()
         self._governed: set[DirectionKey] = set()
+        self._unknowns = Unknowns(live)
         self.consumer: Any = None
 
     @property
@@ -153,7 +155,7 @@ class Worker:
 
     async def _process(self, messages: list[Message], arrived: float) -> None:
         await self._wait_for_inventory(messages, arrived)
-        self._stage.use(self._snapshot())
+        self._use_newest()
         for outcome in self._stage.outcomes(messages):
             await self._write(outcome)
 
@@ -183,7 +185,7 @@ class Worker:
         if not await self._all_read([n for n, each in self._stage.partitions.items() if each.holds_idle(now_ms)]):
             return
         while True:
-            self._stage.use(self._snapshot())
+            self._use_newest()
             outcome = self._stage.close_idle(now_ms)
             if not outcome.closed:
                 break
@@ -304,6 +306,11 @@ class Worker:
             self._metrics.forget(m.LAG, partition=str(number))
             for key in [key for key in self._unsettled if key[0] == number]:
                 del self._unsettled[key]
+
+    def _use_newest(self) -> None:
+        snapshot = self._snapshot()
+        self._stage.use(snapshot)
+        self._unknowns.tell(snapshot)
 
     def _count(self, outcome: Outcome) -> None:
         live = self._metrics
