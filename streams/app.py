@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +15,9 @@ from tierflow.policy import compile_policies
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import SystemClock
-from tierflow.schemas.credentials import credentials
 from tierflow.schemas.ending import let_go
 from tierflow.schemas.errors import UnavailableError
+from tierflow.schemas.faust_app import raw_app, raw_channel
 from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.output import Output
 from tierflow.streams.worker import Worker, WorkerSettings
@@ -27,17 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from mode.utils.times import Seconds
+    import faust
 
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.health import Probes
     from tierflow.schemas.metrics import Metrics
-
-with warnings.catch_warnings():
-    # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
-    warnings.simplefilter("ignore")
-    import faust
-    from faust.tables import TableManager
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +60,6 @@ class StreamSettings:
     client: Mapping[str, Any] = field(default_factory=dict)
 
 
-HEARTBEAT_S: Final = 0.5
-"""Members of a group hear of a change by their heartbeats, and nothing is read until the last of them has heard."""
 SLOW_S: Final = 30.0
 """A worker whose loop has not come round for this long is not ready: most likely the broker takes nothing."""
 STUCK_S: Final = 300.0
@@ -98,40 +89,13 @@ class _State:
         return f"stuck: nothing has gone on for {silent_s:.0f} s" if silent_s > limit_s else ""
 
 
-class NoTables(TableManager):
-    """Faust waits a second for tables to be declared before it joins the group; there are none here."""
-
-    async def sleep(self, n: Seconds) -> None:
-        """Let others go on, no longer; only the wait at start calls this."""
-        del n
-        await super().sleep(0)
-
-
 def build_app(settings: StreamSettings, worker: Worker) -> faust.App:
-    """The Faust app: one agent that hands raw events to the worker; no tables, no changelog, no web server."""
-    app = faust.App(
-        settings.group,
-        broker=f"kafka://{settings.kafka}",
-        broker_credentials=credentials(settings.client),
-        store="memory://",
-        TableManager=NoTables,
-        datadir=str(settings.data_dir),
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=HEARTBEAT_S,
-        broker_commit_interval=0.5,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=4 * 1024 * 1024,
-        stream_wait_empty=False,
-        stream_buffer_maxsize=64,
-        key_serializer="raw",
-        value_serializer="raw",
-        autodiscover=False,
-    )
-    raw = topics.FLOWS_RAW.with_prefix(settings.topic_prefix).name
-    channel = app.topic(raw, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    """The Faust app: one agent that hands raw events to the worker."""
+    app = raw_app(
+        settings.group, settings.kafka, settings.data_dir, session_timeout_s=settings.session_timeout_s,
+        fetch_bytes=4 << 20, buffered_events=64, client=settings.client,
+    )  # fmt: skip
+    channel = raw_channel(app, [topics.FLOWS_RAW.with_prefix(settings.topic_prefix).name])
 
     async def read_batches(stream: Any) -> None:
         async for event in stream.noack().events():

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import random
 import tempfile
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,9 +19,9 @@ from aiokafka import AIOKafkaProducer
 from tierflow.schemas import topics
 from tierflow.schemas.admin import ensure_topics
 from tierflow.schemas.clock import NS_PER_S
-from tierflow.schemas.credentials import credentials
 from tierflow.schemas.ending import let_go
 from tierflow.schemas.errors import TierflowError, TransientError
+from tierflow.schemas.faust_app import raw_app, raw_channel
 from tierflow.sinks import metrics as counted
 from tierflow.sinks.elasticsearch.indices import IndexSettings
 from tierflow.sinks.elasticsearch.sink import KIND_OF, ElasticsearchSink, SinkSettings
@@ -31,15 +30,12 @@ from tierflow.sinks.retry import Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import faust
+
     from tierflow.schemas.clock import Clock
     from tierflow.schemas.metrics import Metrics
     from tierflow.sinks.elasticsearch.indices import IndexNames
     from tierflow.sinks.elasticsearch.writer import ElasticsearchWriter
-
-with warnings.catch_warnings():
-    # Faust imports modules that newer Pythons deprecate; nothing of ours is to be learnt from it.
-    warnings.simplefilter("ignore")
-    import faust
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,28 +71,11 @@ class AppSettings:
 
 def build_app(settings: AppSettings, sink: ElasticsearchSink, datadir: str) -> faust.App:
     """The app: its agent hands every event to the sink, which acknowledges it later."""
-    app = faust.App(
-        settings.group,
-        broker=f"kafka://{settings.kafka}",
-        broker_credentials=credentials(settings.client),
-        store="memory://",
-        datadir=datadir,
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=max(1, settings.session_timeout_s // 4),
-        broker_commit_interval=0.5,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=1 << 20,
-        stream_wait_empty=False,
-        stream_buffer_maxsize=256,
-        key_serializer="raw",
-        value_serializer="raw",
-        autodiscover=False,
-    )
-    names = [settings.topic_prefix + name for name in KIND_OF]
-    channel = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    app = raw_app(
+        settings.group, settings.kafka, datadir, session_timeout_s=settings.session_timeout_s,
+        fetch_bytes=1 << 20, buffered_events=256, client=settings.client,
+    )  # fmt: skip
+    channel = raw_channel(app, [settings.topic_prefix + name for name in KIND_OF])
 
     async def index(stream: Any) -> None:
         async for event in stream.noack().events():

@@ -15,18 +15,19 @@ from faust.types import TP
 from tests.streams.scene import START_NS, WINDOW, inventory, message, record
 from tierflow.policy import compile_policies
 from tierflow.schemas.clock import NS_PER_S, ManualClock
+from tierflow.schemas.faust_app import NoTables, TableManager
 from tierflow.schemas.health import Health, Probes
 from tierflow.schemas.metrics import Metrics, MetricSpec
 from tierflow.streams import metrics as m
-from tierflow.streams.app import SLOW_S, STUCK_S, NoTables, TableManager, _State
+from tierflow.streams.app import SLOW_S, STUCK_S, _State
 from tierflow.streams.core.stage import Stage, StageSettings
 from tierflow.streams.worker import CLOCKS_APART_MS, RULE_SILENCE_S, Worker, WorkerSettings
 
 if TYPE_CHECKING:
     from tests.streams.scene import Message
 
-BOUNDED = {"reason", "partition", "tier", "policy", "rule_index", "rule_direction", "action"}
-"""Labels whose values are as many as there are reasons, partitions and rules; never an address, a pod or a flow."""
+BOUNDED = {"reason", "partition", "tier", "policy", "rule_index", "rule_direction", "action", "kind"}
+"""Labels whose values are as many as there are reasons, kinds, partitions and rules; never an address, a pod or a flow."""
 
 
 @dataclass(slots=True)
