@@ -1,4 +1,4 @@
-"""Made-up traffic from a seed: for machines without root, for tests and for benchmarks. Nothing here is measured."""
+"""Made-up traffic from a seed: for machines without root. Nothing here is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POD_NETWORK: Final = int(V4_MAPPED | 10 << 24 | 244 << 16)
-"""10.244.0.0/16, where the pods of :func:`synthetic_batches` live: pod i has address 10.244.0.0 + 1 + i."""
+"""10.244.0.0/16, where the pods live."""
 
 STOREFRONT_PODS: Final = {
     "frontend": "10.244.0.10",
@@ -43,54 +43,6 @@ STOREFRONT_CALLS: Final = (
     ("microservice1", "kube-dns", 53, 17),
 )
 """Caller, callee, port, protocol."""
-
-
-def synthetic_batches(
-    seed: int,
-    batches: int,
-    records_per_batch: int = 8_192,
-    pods: int = 1_000,
-    interval_ns: int = NS_PER_S,
-    start_ns: int = 1_700_000_000 * NS_PER_S,
-    zipf: float = 1.2,
-    external: float = 0.05,
-) -> Iterator[NDArray[np.void]]:
-    """Batches of whole conversations between pods, popular pods more often.
-
-    Args:
-        seed: equal seeds give equal batches.
-        batches: how many.
-        records_per_batch: records in each, dtype :data:`RECORD`.
-        pods: number of pod addresses, 10.244.0.1 and up.
-        interval_ns: width of each batch's interval; batch i covers ``[start_ns + i * interval_ns, … + interval_ns)``.
-        start_ns: Unix time of the first.
-        zipf: exponent of the popularity of pods as responders and initiators.
-        external: share of conversations to addresses outside (203.0.113.0/24).
-    """
-    generator = np.random.default_rng(seed)
-    weights = 1.0 / np.arange(1, pods + 1) ** zipf
-    cumulative = np.cumsum(weights / weights.sum())
-    order = generator.permutation(pods)
-    for index in range(batches):
-        begin_ns = start_ns + index * interval_ns
-        n = records_per_batch
-        src = np.searchsorted(cumulative, generator.random(n)).clip(max=pods - 1)
-        dst = order[np.searchsorted(cumulative, generator.random(n)).clip(max=pods - 1)]
-        dst_address = np.uint64(POD_NETWORK + 1) + dst.astype(np.uint64)
-        outside = generator.random(n) < external
-        internet = address_halves("203.0.113.0")[1]
-        dst_address[outside] = np.uint64(internet) + generator.integers(1, 255, outside.sum()).astype(np.uint64)
-        records = np.zeros(n, RECORD)
-        records["src_lo"] = np.uint64(POD_NETWORK + 1) + src.astype(np.uint64)
-        records["dst_lo"] = dst_address
-        udp = generator.random(n) < 0.2
-        records["proto"] = np.where(udp, 17, 6)
-        records["src_port"] = generator.integers(32_768, 61_000, n)
-        ports = np.array([80, 443, 8_080, 5_432, 6_379, 9_090], np.uint16)
-        records["dst_port"] = np.where(udp, 53, ports[generator.integers(0, len(ports), n)])
-        records["reporter"] = np.where(outside, Reporter.SRC, generator.integers(1, 3, n))
-        _fill(records, generator, begin_ns, interval_ns)
-        yield records
 
 
 def _fill(records: NDArray[np.void], generator: np.random.Generator, begin_ns: int, interval_ns: int) -> None:
