@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.streams.scene import Message
 
 BOUNDED = {"reason", "partition", "tier", "policy", "rule_index", "rule_direction", "action", "kind"}
-"""Labels whose values are as many as there are reasons, kinds, partitions and rules; never an address, a pod or a flow."""
+"""Labels whose values are as many as reasons, kinds, partitions and rules; never an address, a pod or a flow."""
 
 
 @dataclass(slots=True)
