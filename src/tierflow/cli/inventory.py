@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tierflow.inventory")
 
 LOOK_EVERY_S: Final = 0.1
+TOGETHER_S: Final = 0.01
+"""Changes this close behind one another are published together: at 1,000 a second publisher and readers spend a third
+less processor time, for 30 ms more until a change is known (docs/inventory.md)."""
 RENEW_EVERY_S: Final = 2.0
 BROKER_TIMEOUT_S: Final = 60.0
 
@@ -213,7 +216,9 @@ class _Run:
             source = KubernetesSource(api, versions, self._clock, self._live, self._naming)
             source.start()
             try:
-                await self._publish(_Cluster(source), versions, epoch + 1, 0.0, lambda: held is None or held.held)
+                await self._publish(
+                    _Cluster(source), versions, epoch + 1, TOGETHER_S, lambda: held is None or held.held
+                )
             finally:
                 await asyncio.to_thread(source.stop)
         finally:
