@@ -126,3 +126,22 @@ def test_lint_notes_what_is_unknown_and_who_depends_on_it_and_finds_no_mistake_i
     assert done.stderr.splitlines()[:-1] == [f"note: {SERVICE}; {depends}", f"note: {DOMAIN}; {depends}"]
     (tmp_path / "cluster.yaml").write_text(CLUSTER.replace("RULE", TO_SERVICE % "till"))
     assert "note:" not in CliRunner().invoke(command, ["lint", str(tmp_path)]).stderr
+
+
+def test_a_slice_written_by_hand_tells_where_its_service_leads_and_nothing_is_uncertain(tmp_path: Path) -> None:
+    folder = written(tmp_path, TO_SERVICE % "by-hand")
+    (tmp_path / "slice.yaml").write_text(f"""
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: by-hand-1, namespace: shop, labels: {{kubernetes.io/service-name: by-hand}}}}
+addressType: IPv4
+endpoints: [{{addresses: [{OUTSIDE}]}}]
+ports: [{{name: other, port: 80}}, {{name: "", protocol: UDP, port: 81}}, {{name: "", port: 8443}}]
+""")
+    flows = "\n".join(json.dumps({"src": "shop/cart", "dst": to, "dport": 443}) for to in ("shop/by-hand", OUTSIDE))
+    told = CliRunner().invoke(command, ["verdict", "--manifests", folder, "--flows", "-"], input=flows)
+    answers = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(each["action"], each["uncertain"]) for each in answers] == [("allow", []), ("deny", [])]
+    trace = ["trace", "--manifests", folder, "--from", "shop/cart", "--to", "shop/by-hand", "--port", "443"]
+    first = CliRunner().invoke(command, trace).stdout.splitlines()[0]
+    assert first == f"shop/cart -> {OUTSIDE} tcp port 8443 (through service shop/by-hand:443): ALLOWED"
