@@ -86,6 +86,7 @@ def test_slices_that_no_rule_depends_on_make_no_policy_version() -> None:
     history.apply(replace(rule, valid_to_ns=90))
     history.apply(Heartbeat(5000, "test", 1))
     history.snapshot()
+    assert not [which for which in history._read if which[0] == POLICY], "what was read of it takes memory for ever"
     history.apply(endpoint_slice(5001, None, LEDGER))
     assert 5001 not in history.snapshot().policy_from_ns.tolist(), "the rule left the retained past"
 

@@ -28,13 +28,14 @@ from tierflow.policy import (
     compile_policies,
     enforcement_plan,
 )
+from tierflow.policy.enforce import PeerPorts
+from tierflow.policy.model import Backends
 from tierflow.policy.scalar import icmp_matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tierflow.policy import ResolvedRule, ResolvedTier
-    from tierflow.policy.enforce import PeerPorts
 
 FLOWS = 150
 
@@ -180,3 +181,38 @@ def test_a_service_that_sends_may_be_held_to_ports() -> None:
     side = Side("10.0.0.1", pod)
     flows = [Flow(side, side, 6, port, 1) for port in (999, 1000, 2000, 8080, 53)]
     assert assert_plan_equals_judge(resources, [side], flows) == 10
+
+
+def test_a_service_with_a_slice_written_by_hand_is_its_addresses_on_the_slices_ports() -> None:
+    ledger = Service("shop", "ledger", (), (), (Backends(("10.0.0.1", "fd00::1"), (("", 6, 8443), ("d", 17, 53))),))
+    to = Rule("Allow", destination=EntityRule(service=ServiceName("shop", "ledger")))
+    sender = EntityRule(service=ServiceName("shop", "ledger"), ports=(PortRange(1000, 2000), "http"))
+    policy = Policy(
+        "NetworkPolicy",
+        "shop",
+        "ledger",
+        types=(INGRESS, EGRESS),
+        ingress=(Rule("Allow", 6, source=sender),),
+        egress=(to,),
+    )
+    pod = Endpoint("wep", "shop", "web", {}, "", (("http", 6, 80),), ("10.0.0.1",))
+    resources = Resources(policies=(policy,), services=(ledger,))
+    (plan,) = enforcement_plan(compile_policies(resources), [pod])
+    nets = ("10.0.0.1/32", "fd00::1/128")
+    found = {rule.protocol: rule.destination.alternatives for rule in plan.egress[0].rules}
+    assert found == {
+        6: (PeerPorts(nets, (PortRange(8443, 8443),)),),
+        17: (PeerPorts(nets, (PortRange(53, 53),)),),
+        132: (PeerPorts(nets, ()),),
+    }
+    assert plan.ingress[0].rules[0].source.alternatives == (
+        PeerPorts(nets, (PortRange(1000, 2000),)),
+        PeerPorts(("10.0.0.1/32",), (PortRange(80, 80),)),
+    )
+    sides = [Side("10.0.0.1", pod), Side("fd00::1"), Side("10.0.0.2")]
+    flows = [
+        Flow(source, destination, protocol, port, number)
+        for source in sides for destination in sides for protocol in (6, 17, 132)
+        for port in (80, 999, 1000) for number in (53, 8443)
+    ]  # fmt: skip
+    assert assert_plan_equals_judge(resources, sides, flows) == 108
