@@ -105,13 +105,15 @@ async def test_a_worker_reads_writes_shows_its_metrics_and_stops_in_time(broker:
         assert (await asyncio.to_thread(fetch, port, "/healthz"))[0] == 200
         assert (await asyncio.to_thread(fetch, port, "/readyz"))[0] == 200
         assert (await asyncio.to_thread(fetch, port, "/nothing"))[0] == 404
-        # A worker that has read everything lags by nothing, nothing waits; the lag is there all the same.
+        # A worker that has read everything lags by nothing, nothing waits, no rule needs what isn't known.
+        none = {spec.name for spec in (metrics.LAG, metrics.WAITING, metrics.PAUSED, metrics.POLICY_UNKNOWNS)}
         unmoved: set[str] = set()
-        while unmoved != {spec.name for spec in (metrics.LAG, metrics.WAITING, metrics.PAUSED)}:
+        while unmoved != none:
             assert time.monotonic() < limit, unmoved
             values = await asyncio.to_thread(scrape, port)
             unmoved = {spec.name for spec in DECLARED} - {name.split("{")[0] for name, value in values.items() if value}
         assert 'tierflow_stream_lag_messages{partition="0"}' in values
+        assert 'tierflow_policy_unknowns{kind="service"}' in values
         assert 'tierflow_stream_rejected_batches_total{reason="bad_magic"}' in values
         assert 'tierflow_stream_rejected_records_total{reason="bad_value"}' in values
         losses, _, _ = await rig.documents("flows.loss.v1")
