@@ -86,7 +86,7 @@ class Record:
         return replace(self, pods=tuple(pod for pod in self.pods if pod not in gone))
 
 
-def new_record(node: str) -> Record:
+def new_record(node: str = NODE) -> Record:
     """A record of nothing yet, with a fresh lab id."""
     return Record(lab_id=secrets.token_hex(3), node_netns=current_netns(), node=node)
 

@@ -33,7 +33,7 @@ def test_a_process_with_the_runs_state_folder_is_its_own_and_one_with_another_is
 
 @pytest.mark.root
 def test_a_namespace_of_a_lab_once_recorded_is_its_own_and_another_labs_is_not(tmp_path: Path) -> None:
-    run, own, other = Belongings(tmp_path), record.new_record("n"), record.new_record("n")
+    run, own, other = Belongings(tmp_path), record.new_record(), record.new_record()
     record.save(tmp_path / "lab", own)
     run.note()
     (tmp_path / "lab" / "lab.json").unlink()
