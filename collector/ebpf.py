@@ -271,6 +271,11 @@ class EbpfSource:
         for fd in _pinned(folder, "conversations"):
             for keys, states in self._states.peek(fd):
                 bpf_syscall.update_batch(self._fds["conversations"], keys, states)
+        # They say in which epoch a record of theirs was last lost: the numbers go on.
+        before = np.zeros(1, np.uint32)
+        for fd in _pinned(folder, "epoch"):
+            bpf_syscall.look_up(fd, _ZERO, before)
+            self._epoch = max(self._epoch, int(before[0]))
 
     def _adopt_begun_since(self, folder: Path, since_ns: int) -> None:
         """What began under the old filters after the others had been adopted; else its next packet began it anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from tierflow.collector.ebpf import EbpfSettings, EbpfSource
 from tierflow.schemas.record import Mark, Reporter, address_halves
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 PORT = 5555
@@ -42,31 +45,53 @@ class Source(EbpfSource):
         super().follow()
 
 
-@pytest.mark.root
-def test_a_conversation_that_begins_while_it_takes_over_begins_once(node: str) -> None:
-    need_bcc("ip", "nft", "nsenter")
+@contextlib.contextmanager
+def started(source: EbpfSource) -> Iterator[EbpfSource]:
+    try:
+        source.start()
+        yield source
+    finally:
+        source.stop()
 
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    need_bcc("ip", "nft", "nsenter")
+    with Network() as made:
+        yield made
+
+
+def settings(node: str, network: Network, *, hand_over: bool = False) -> EbpfSettings:
+    return EbpfSettings(node, (network.pattern,), 1.0, 3600.0, 1024, hand_over)
+
+
+@pytest.mark.root
+def test_a_conversation_that_begins_while_it_takes_over_begins_once(network: Network, node: str) -> None:
     def of_the_conversation(source: EbpfSource) -> Any:
         records: NDArray[np.void] = np.concatenate([part.records.copy() for part in source.drain()])
         return records[(records["src_port"] == PORT) & (records["src_lo"] == address_halves(POD_A)[1])]
 
-    with Network() as network:
+    def work() -> Any:
+        with started(EbpfSource(settings(node, network, hand_over=True))):
+            pass
+        with started(Source(settings(node, network), network)) as after:
+            say(network, 2)
+            return of_the_conversation(after)
 
-        def work() -> Any:
-            before = EbpfSource(EbpfSettings(node, (network.pattern,), 1.0, 3600.0, 1024, hand_over=True))
-            after = Source(EbpfSettings(node, (network.pattern,), 1.0, 3600.0, 1024), network)
-            try:
-                before.start()
-            finally:
-                before.stop()
-            try:
-                after.start()
-                say(network, 2)
-                return of_the_conversation(after)
-            finally:
-                after.stop()
-
-        found = inside(network.node, work)
+    found = inside(network.node, work)
     at_a = found[found["reporter"] == Reporter.SRC]
     assert at_a["packets_fwd"].tolist() == [1, 1]
     assert [bool(marks & Mark.STARTED) for marks in at_a["marks"]] == [True, False]
+
+
+@pytest.mark.root
+def test_epochs_in_which_a_conversation_may_have_been_lost_go_on(network: Network, node: str) -> None:
+    def work() -> tuple[int, int]:
+        with started(EbpfSource(settings(node, network, hand_over=True))) as before:
+            for _ in range(5):
+                list(before.drain())
+        with started(EbpfSource(settings(node, network))) as after:
+            return before._epoch, after._epoch
+
+    old, new = inside(network.node, work)
+    assert new > old > 5
