@@ -12,6 +12,9 @@ from tierflow.policy.trace import PROFILE_TIER, parse_trace_entry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tierflow.policy.model import Policy
+    from tierflow.policy.trace import TraceEntry
+
 
 MOST_SIDES: Final = 8
 
@@ -63,20 +66,24 @@ def _hits(texts: Sequence[str] | None, direction: str, now: InForce) -> list[dic
             continue
         name = text.split("|")[2]
         policy = find_policy(now, name)
-        if entry.tier == PROFILE_TIER:
-            words = "no tier decided; the namespace's profile does"
-        elif entry.rule_index == -1:
-            words = "no rule of the tier matched, so the tier's default action holds"
-        elif policy is None:
-            words = "this policy isn't in force any more"
-        elif 0 <= entry.rule_index < len(policy.rules(direction)):
-            told = rule_text(policy.rules(direction)[entry.rule_index], direction)
-            words = f"{direction.lower()} rule {entry.rule_index}: {told}"
-        else:
-            words = "this rule isn't in the policy any more"
         identity = policy.trace_name if policy else None
+        words = _why(entry, policy, direction)
         hits.append(_hit(entry.tier, name, identity, entry.action, entry.rule_index, entry.staged, words))
     return hits
+
+
+def _why(entry: TraceEntry, policy: Policy | None, direction: str) -> str:
+    """What made the hit: the rule in words, or why none can be told."""
+    if entry.tier == PROFILE_TIER:
+        return "no tier decided; the namespace's profile does"
+    if entry.rule_index == -1:
+        return "no rule of the tier matched, so the tier's default action holds"
+    if policy is None:
+        return "this policy isn't in force any more"
+    rules = policy.rules(direction)
+    if not 0 <= entry.rule_index < len(rules):
+        return "this rule isn't in the policy any more"
+    return f"{direction.lower()} rule {entry.rule_index}: {rule_text(rules[entry.rule_index], direction)}"
 
 
 def _hit(
