@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +42,35 @@ def spawn(command: Iterable[str], **options: Any) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """A folder outside of pytest's, which nobody but its owner may enter."""
+    """A folder outside of pytest's own, which only its owner may enter; gone at the end with whoever still uses it."""
     path = Path(tempfile.mkdtemp(prefix=prefix))
     _tell("folder", str(path))
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        _clear(path)
+
+
+def _clear(folder: Path) -> None:
+    """Remove it once nobody is left who could write to it: a browser outlives the script that started it."""
+    give_up = time.monotonic() + GONE_S
+    while (users := _users(folder)) and time.monotonic() < give_up:
+        for pid in users:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _users(folder: Path) -> list[int]:
+    """Processes that were given the folder, or a path in it, by variable or argument."""
+    found, told = [], re.compile(re.escape(str(folder).encode()) + rb"[\0/]")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            given = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if told.search(given):
+                found.append(int(process.name))
+    return found
 
 
 def mounted(path: Path) -> None:
@@ -97,7 +121,7 @@ def main() -> None:
     for each in reversed(held["mount"]):
         subprocess.run(["umount", "-l", each], check=False, stderr=subprocess.DEVNULL)
     for each in held["folder"]:
-        shutil.rmtree(each, ignore_errors=True)
+        _clear(Path(each))
 
 
 if __name__ == "__main__":

@@ -6,5 +6,6 @@ export default defineConfig({
   base: "/",
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: { outDir: "../server/static", emptyOutDir: true, assetsInlineLimit: 0, target: "es2022", modulePreload: { polyfill: false } },
-  test: { environment: "jsdom" },
+  // The default of 5 s is four times what the longest test takes beside other work on two cores.
+  test: { environment: "jsdom", testTimeout: 30_000 },
 });

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 BOUND_S = 30
 RUN = """
-import contextlib, sys
+import contextlib, os, subprocess, sys
 from tests.guard import spawn, temporary_folder
 from tests.sinks.small_disk import small_disk
 
@@ -30,7 +30,12 @@ with contextlib.ExitStack() as stack:
     folder = stack.enter_context(temporary_folder("tierflow-guarded-"))
     if "disk" in sys.argv:
         stack.enter_context(small_disk(folder / "disk", 1))
-    print(spawn(["sleep", "600"], start_new_session=True).pid, folder, flush=True)
+    # What a child leaves running is told by the variables that it has from it.
+    environment = os.environ | {"TMPDIR": str(folder)}
+    orphan = subprocess.run(
+        ["sh", "-c", "setsid sleep 600 >/dev/null & echo $!"], env=environment, stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
+    print(spawn(["sleep", "600"], start_new_session=True).pid, int(orphan), folder, flush=True)
     sys.stdin.read()
 """
 
@@ -51,15 +56,14 @@ def test_what_a_killed_run_started_and_made_is_gone(number: signal.Signals, disk
     )  # fmt: skip
     with run:
         assert run.stdout is not None
-        told, _, name = run.stdout.readline().strip().partition(" ")
-        started, folder = os.pidfd_open(int(told)), Path(name)
+        *told, name = run.stdout.readline().split()
+        started, folder = [os.pidfd_open(int(each)) for each in told], Path(name)
         assert folder.is_dir()
         assert (str(folder) in Path("/proc/self/mounts").read_text()) == disk
         run.send_signal(number)
-    try:
-        assert select.select([started], [], [], BOUND_S)[0], "a process outlives the run that started it"
-    finally:
-        os.close(started)
+    for each in started:
+        assert select.select([each], [], [], BOUND_S)[0], "a process outlives the run that started it"
+        os.close(each)
     until(lambda: str(folder) not in Path("/proc/self/mounts").read_text(), "a mount is left")
     until(lambda: not folder.exists(), "a folder is left")
 
