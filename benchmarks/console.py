@@ -19,7 +19,7 @@ from tests.sinks.documents import DAY_S
 from benchmarks.harness import Report, check
 from benchmarks.sinks import FLOWS, fill_day, write_day
 from tierflow.console.server.app import console_app
-from tierflow.console.server.session import TokenSessions
+from tierflow.console.server.session import SharedTokenSessions
 from tierflow.schemas.clock import SystemClock
 from tierflow.sinks.duckdb.database import Database
 from tierflow.sinks.duckdb.store import DuckDBStore
@@ -60,7 +60,9 @@ def run(quick: bool) -> list[Report]:
         database = Database(folder / "day.duckdb")
         write_day(Writer(database), 2 * FLOWS)
         fill_day(database, stored)
-        day = console_app(DuckDBStore(database), scene, TokenSessions(TOKEN), SystemClock(), scene.settings)
+        day = console_app(
+            DuckDBStore(database), scene, SharedTokenSessions(TOKEN, SystemClock()), SystemClock(), scene.settings
+        )
         with serve(day) as address:
             workload = {"stored": stored, "flows": FLOWS // 2, "drawn": 2_000}
             reports.append(_report("console stored", workload, _drawn(address, WHOLE_DAY)))

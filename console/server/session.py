@@ -1,10 +1,11 @@
-"""Who may ask: a token in the printed address opens a session; what guards each request around it.
+"""Who may ask: a token in an address opens a session; what guards each request around it.
 
-A Kubernetes log-in takes the place of :class:`TokenSessions` later: the rest of the server only knows ``admits``.
+A Kubernetes log-in takes the place of the two kinds of sessions later: the rest of the server only knows ``admits``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,16 +16,20 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from tierflow.console.server.problem import problem
+from tierflow.schemas.clock import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from tierflow.schemas.clock import Clock
+
 COOKIE: Final = "tierflow_session"
 CSRF_HEADER: Final = "x-tierflow-csrf"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 MOST_SESSIONS: Final = 256
+SESSION_S: Final = 7 * 24 * 3600
 NEXT: Final = "The file console.url in the state folder holds an address that works now."
 
 SECURITY_HEADERS: Final = {
@@ -56,13 +61,13 @@ class Sessions(Protocol):
         ...
 
 
-class TokenSessions:
-    """Sessions in memory, opened by a token; the oldest ends when there are too many."""
+class PrintedTokenSessions:
+    """Sessions in memory, each opened by a token of its own; the oldest ends when there are too many."""
 
     __slots__ = ("_open", "_renew", "_token")
 
-    def __init__(self, token: str, renew: Callable[[], str] | None = None) -> None:
-        """``renew`` gives the next token when one has been used; without it a token opens any number of sessions."""
+    def __init__(self, token: str, renew: Callable[[], str]) -> None:
+        """``renew`` gives the next token when one has been used."""
         self._token = token
         self._renew = renew
         self._open: dict[str, None] = {}
@@ -72,11 +77,10 @@ class TokenSessions:
         return cookie is not None and cookie in self._open
 
     def open(self, token: str) -> str | None:
-        """Open a session with the right token, which is used up where there is a next one."""
+        """Open a session with the right token, which is used up by it."""
         if not hmac.compare_digest(token.encode(), self._token.encode()):
             return None
-        if self._renew is not None:
-            self._token = self._renew()
+        self._token = self._renew()
         if len(self._open) >= MOST_SESSIONS:
             del self._open[next(iter(self._open))]
         cookie = secrets.token_urlsafe(32)
@@ -86,6 +90,49 @@ class TokenSessions:
     def close(self, cookie: str) -> None:
         """End a session; one that isn't open stays so."""
         self._open.pop(cookie, None)
+
+
+class SharedTokenSessions:
+    """Sessions of every server with the same token: cookies are signed with it, so that none has to know another's.
+
+    A cookie is ``until.nonce.signature``: seconds since the Unix epoch, 16 random bytes, and the HMAC-SHA-256 of both.
+    The token opens any number of sessions; with another token, all of them end. A session that is closed ends at the
+    server that was asked, and at the others when it is out of date.
+    """
+
+    __slots__ = ("_clock", "_closed", "_token")
+
+    def __init__(self, token: str, clock: Clock) -> None:
+        self._token = token.encode()
+        self._clock = clock
+        self._closed: dict[str, None] = {}
+
+    def admits(self, cookie: str | None) -> bool:
+        """Whether the cookie is one of ours, in date, and not closed here."""
+        signed, _, signature = (cookie or "").rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(signed).encode()):
+            return False
+        return int(signed.partition(".")[0]) > self._now_s() and cookie not in self._closed
+
+    def open(self, token: str) -> str | None:
+        """Open a session with the right token."""
+        if not hmac.compare_digest(token.encode(), self._token):
+            return None
+        signed = f"{self._now_s() + SESSION_S}.{secrets.token_urlsafe(16)}"
+        return f"{signed}.{self._signature(signed)}"
+
+    def close(self, cookie: str) -> None:
+        """End a session here; what isn't one is not remembered."""
+        if self.admits(cookie):
+            if len(self._closed) >= MOST_SESSIONS:
+                del self._closed[next(iter(self._closed))]
+            self._closed[cookie] = None
+
+    def _signature(self, signed: str) -> str:
+        return hmac.new(self._token, b"session " + signed.encode(), hashlib.sha256).hexdigest()
+
+    def _now_s(self) -> int:
+        return self._clock.now_ns() // NS_PER_S
 
 
 class Guard:

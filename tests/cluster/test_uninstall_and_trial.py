@@ -43,8 +43,14 @@ def test_the_profile_for_trying_out_brings_broker_store_and_page_with_it(site: S
         lambda: edges(site.flows("--namespace", "storefront", "--action", "allow"), "dst") >= EDGES,
         timeout_s=120,
     )
+    further = re.search(r"kubectl -n tierflow exec (\S+) -c console -- cat (\S+)", notes)
+    assert further, notes
     now = int(time.time())
-    assert site.console(token[1], f"/api/v1/flows?from={now - 600}&to={now}")["flows"]
+    question = f"/api/v1/flows?from={now - 600}&to={now}"
+    assert site.console(token[1], question)["flows"]
+    reading = ("exec", further[1], "--namespace", NAMESPACE, "--container", "console", "--", "cat", further[2])
+    address = site.cluster.kubectl(*reading).stdout.strip()
+    assert site.console(address.rpartition("token=")[2], question)["flows"]
     uninstall(site)
 
 

@@ -18,7 +18,7 @@ from tests.console.storefront import WINDOW_S, Traffic, in_force
 
 from tierflow.cli.web import listening
 from tierflow.console.server.app import console_app
-from tierflow.console.server.session import TokenSessions
+from tierflow.console.server.session import SharedTokenSessions
 from tierflow.console.server.settings import ConsoleSettings
 from tierflow.schemas.clock import SystemClock
 from tierflow.sinks.documents import FLOW_LOG_TYPES, POLICY_COUNTER_TYPES, flatten
@@ -92,7 +92,7 @@ class Scene:
 
     def app(self) -> Starlette:
         """The console over it."""
-        return console_app(self.store, self, TokenSessions(TOKEN), SystemClock(), self.settings)
+        return console_app(self.store, self, SharedTokenSessions(TOKEN, SystemClock()), SystemClock(), self.settings)
 
 
 def _static(folder: Path) -> Path:

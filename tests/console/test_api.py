@@ -21,7 +21,7 @@ from tierflow.console.server.app import console_app
 from tierflow.console.server.board import board
 from tierflow.console.server.covered import covered_s
 from tierflow.console.server.openapi import OPERATIONS, document
-from tierflow.console.server.session import TokenSessions
+from tierflow.console.server.session import PrintedTokenSessions, SharedTokenSessions
 from tierflow.schemas.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def test_the_session_cookie_is_out_of_reach_for_scripts_and_other_sites(stranger
 
 def test_a_printed_token_opens_one_session_and_the_next_one_another(scene: Scene) -> None:
     fresh = iter(["second", "third"])
-    app = console_app(scene.store, scene, TokenSessions("first", lambda: next(fresh)), SystemClock(), scene.settings)
+    app = console_app(
+        scene.store, scene, PrintedTokenSessions("first", lambda: next(fresh)), SystemClock(), scene.settings
+    )
     with serve(app) as address:
 
         def opened(token: str, cookies: httpx.Cookies | None = None) -> httpx.Response:
@@ -91,7 +93,7 @@ def test_a_printed_token_opens_one_session_and_the_next_one_another(scene: Scene
 
 def test_two_consoles_on_one_host_keep_their_sessions_apart(scene: Scene) -> None:
     def app(token: str) -> Starlette:
-        return console_app(scene.store, scene, TokenSessions(token), SystemClock(), scene.settings)
+        return console_app(scene.store, scene, SharedTokenSessions(token, SystemClock()), SystemClock(), scene.settings)
 
     with serve(app("one")) as one, serve(app("two")) as two, httpx.Client(trust_env=False) as browser:
         for address, token in ((one, "one"), (two, "two")):
@@ -247,7 +249,7 @@ class StuckStore:
 def test_a_store_that_is_stuck_is_told_and_asked_no_more_than_its_turns(scene: Scene) -> None:
     stuck = StuckStore(scene.store)
     settings = replace(scene.settings, query_timeout_s=0.2, concurrent_queries=3)
-    app = console_app(cast("Store", stuck), scene, TokenSessions(TOKEN), SystemClock(), settings)
+    app = console_app(cast("Store", stuck), scene, SharedTokenSessions(TOKEN, SystemClock()), SystemClock(), settings)
     with serve(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         client.get("/", params={"token": TOKEN})
         answers = [client.get("/api/v1/flows") for _ in range(5)]
@@ -262,7 +264,7 @@ def test_a_store_that_is_stuck_is_told_and_asked_no_more_than_its_turns(scene: S
 
 def test_no_more_pages_follow_live_than_are_allowed(scene: Scene) -> None:
     settings = replace(scene.settings, most_live=1)
-    app = console_app(scene.store, scene, TokenSessions(TOKEN), SystemClock(), settings)
+    app = console_app(scene.store, scene, SharedTokenSessions(TOKEN, SystemClock()), SystemClock(), settings)
     with serve(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         client.get("/", params={"token": TOKEN})
         with client.stream("GET", "/api/v1/live") as first:

@@ -1,58 +1,16 @@
-"""The chart renders with each profile, keeps to least privilege, speaks the real command line, refuses wrong values."""
+"""The chart renders with each profile, keeps to least privilege, and speaks the real command line."""
 
 from __future__ import annotations
 
-import json
 import subprocess
-from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 import yaml
 
 from tests.conftest import absent
+from tests.deploy.rendering import CHART, EVERYTHING, PROFILES, pods, rendered, resolve
 from tests.services.helm import helm as helm
-from tierflow.cli.main import command
-from tierflow.cli.settings import SecretOption
-
-CHART = Path(__file__).parents[2] / "deploy" / "helm" / "tierflow"
-PROFILES = sorted(path.stem for path in (CHART / "profiles").glob("*.yaml"))
-EVERYTHING = (
-    "metrics.serviceMonitor=true",
-    "metrics.prometheusRule=true",
-    "console.ingress.enabled=true",
-    "console.ingress.host=flows.example",
-    "console.ingress.tlsSecret=flows-tls",
-    "stream.autoscaling.enabled=true",
-)
-Object = dict[str, Any]
-
-
-def template(helm: str, profile: str | None, *settings: str) -> subprocess.CompletedProcess[str]:
-    chosen = ["--values", str(CHART / "profiles" / f"{profile}.yaml")] if profile else []
-    pairs = [part for setting in settings for part in ("--set", setting)]
-    return subprocess.run(
-        [helm, "template", "flows", str(CHART), "--namespace", "tierflow", *chosen, *pairs],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def rendered(helm: str, profile: str, *settings: str) -> list[Object]:
-    done = template(helm, profile, *settings)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-
-def pods(documents: list[Object]) -> list[tuple[str, Object]]:
-    """Component and pod specification of every workload."""
-    found = [
-        (document["metadata"]["labels"]["app.kubernetes.io/component"], document["spec"]["template"]["spec"])
-        for document in documents
-        if document["kind"] in ("DaemonSet", "Deployment", "StatefulSet", "Job")
-    ]
-    found += [("test", document["spec"]) for document in documents if document["kind"] == "Pod"]
-    return found
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -135,15 +93,6 @@ def command_lines(helm: str) -> list[tuple[str, list[str], list[str]]]:
     return lines
 
 
-def resolve(arguments: list[str]) -> tuple[click.Command | None, list[str]]:
-    """The click command that the arguments name, and what is left of them; None: it isn't installed."""
-    found: click.Command | None = command
-    while isinstance(found, click.Group) and arguments and not arguments[0].startswith("-"):
-        name, *arguments = arguments
-        found = found.get_command(click.Context(found), name)
-    return found, arguments
-
-
 @pytest.mark.parametrize(
     "stage",
     ["broker", "topics", "collect", "inventory", "stream", "sink duckdb", "sink elasticsearch", "console"],
@@ -167,53 +116,6 @@ def test_the_real_command_accepts_every_argument_and_variable_of_the_chart(helm:
         assert set(variables) <= known, f"{where}: {sorted(set(variables) - known)}"
 
 
-STAGES = {
-    "collector": ["collect"],
-    "inventory": ["inventory"],
-    "stream": ["stream"],
-    "sink": ["sink duckdb", "sink elasticsearch"],
-    "console": ["console"],
-}
-FOR_ONE_MACHINE = {"FILE", "SEED", "KUBECONFIG", "MANIFESTS", "DATABASE", "LISTEN", "STORE"}
-"""Settings that have no place in a pod: other sources, a file or socket elsewhere."""
-
-
-@pytest.mark.parametrize("component", STAGES)
-def test_settings_take_every_variable_of_the_stage_but_secrets_and_those_that_the_chart_gives(
-    helm: str, component: str
-) -> None:
-    known: set[str] = set()
-    for stage in STAGES[component]:
-        found, _ = resolve(stage.split())
-        assert found is not None
-        for option in (each for each in found.params if isinstance(each, click.Option) and each.envvar):
-            if not isinstance(option, SecretOption):
-                known.add(str(option.envvar))
-    given = {f"TIERFLOW_{name}" for name in FOR_ONE_MACHINE}
-    authentications = [("production", f"store.elasticsearch.authentication={each}") for each in ("password", "apiKey")]
-    for profile, authentication in (("trial", "kafka.topics.prefix=a."), *authentications):
-        for found_component, spec in pods(
-            rendered(helm, profile, *EVERYTHING, authentication, "console.tokenSecret=page", "kafka.topics.prefix=a.")
-        ):
-            if found_component not in (component, "sink"):
-                continue
-            for container in (each for each in spec["containers"] if each["name"] == component):
-                given |= {entry["name"] for entry in container["env"]}
-                flags = (argument.split("=")[0] for argument in container["args"] if argument.startswith("--"))
-                given |= {"TIERFLOW_" + flag.removeprefix("--").replace("-", "_").upper() for flag in flags}
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    allowed = schema["properties"][component]["properties"]["settings"]["propertyNames"]["enum"]
-    assert sorted(known - given) == allowed
-
-
-def test_settings_reach_the_stage_whatever_their_type(helm: str) -> None:
-    settings = ("sink.settings.TIERFLOW_MAX_BYTES=17179869184", "sink.settings.TIERFLOW_RETENTION_HOURS=0.5")
-    spec = dict(pods(rendered(helm, "trial", *settings)))["sink"]
-    (container,) = [each for each in spec["containers"] if each["name"] == "sink"]
-    given = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert (given["TIERFLOW_MAX_BYTES"], given["TIERFLOW_RETENTION_HOURS"]) == ("17179869184", "0.5")
-
-
 def test_names_and_private_ranges_reach_the_inventory(helm: str) -> None:
     settings = ("inventory.aggregatedNames=owner", "inventory.privateRanges={wider,203.0.113.0/24,2001:db8::/32}")
     (container,) = dict(pods(rendered(helm, "production", *settings)))["inventory"]["containers"]
@@ -229,44 +131,6 @@ def test_a_prefix_of_topics_reaches_every_stage(helm: str) -> None:
         for container in spec["containers"]:
             given = {entry["name"]: entry.get("value") for entry in container["env"]}
             assert given["TIERFLOW_TOPIC_PREFIX"] == "east.", component
-
-
-@pytest.mark.parametrize(
-    ("profile", "setting", "said"),
-    [
-        ("trial", "stream.settings.TIERFLOW_WINDOW_S=5", "TIERFLOW_WINDOW_S"),
-        ("trial", "sink.settings.TIERFLOW_RETENTION=5", "TIERFLOW_RETENTION"),
-        ("production", "sink.settings.TIERFLOW_ELASTICSEARCH_PASSWORD=x", "TIERFLOW_ELASTICSEARCH_PASSWORD"),
-        ("trial", "kafka.topics.prefix=a/b", "/kafka/topics/prefix"),
-        ("trial", "stream.windowSeconds=0", "/stream/windowSeconds"),
-        ("trial", "stream.windowSeconds=soon", "/stream/windowSeconds"),
-        ("trial", "store.kind=mysql", "'elasticsearch', 'duckdb'"),
-        ("trial", "collector.privileged=true", "additional properties 'privileged' not allowed"),
-        ("trial", "collector.capabilities={SYS_ADMIN}", "/collector/capabilities/0"),
-        ("trial", "collector.intervalSeconds=0.01", "/collector/intervalSeconds"),
-        ("trial", "inventory.aggregatedNames=workload", "'calico', 'owner'"),
-        ("trial", "inventory.privateRanges={wide}", "/inventory/privateRanges/0"),
-        ("trial", "inventory.privateRanges={upstream,10.0.0.0}", "/inventory/privateRanges/1"),
-        ("trial", "inventory.privateRanges={}", "/inventory/privateRanges"),
-        ("trial", "inventory.privateRanges=upstream", "/inventory/privateRanges"),
-        ("trial", "console.port=70000", "/console/port"),
-        ("trial", "console.allowedHosts={http://flows}", "/console/allowedHosts/0"),
-        ("trial", "collector.maxConversations=10", "/collector/maxConversations"),
-        ("trial", "collector.handOver=later", "/collector/handOver"),
-        ("trial", "kafka.bootstrapServers=kafka:9092", "exclude each other"),
-        ("production", "kafka.bootstrapServers=kafka", "/kafka/bootstrapServers"),
-        ("production", "kafka.bootstrapServers=", "kafka.bootstrapServers: give host:port"),
-        ("production", "kafka.sasl.mechanism=GSSAPI", "/kafka/sasl/mechanism"),
-        ("production", "kafka.sasl.secret=", "kafka.sasl.secret: name the Secret"),
-        ("production", "store.elasticsearch.authentication=kerberos", "'password', 'apiKey'"),
-        ("production", "store.elasticsearch.url=", "store.elasticsearch.url: give https://host:port"),
-        ("production", "console.ingress.enabled=true", "console.ingress.host: give the host name"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_name(helm: str, profile: str, setting: str, said: str) -> None:
-    done = template(helm, profile, setting)
-    assert done.returncode != 0
-    assert said in done.stderr
 
 
 def test_the_page_answers_to_its_own_names_with_a_token_from_a_secret_that_is_in_no_argument(helm: str) -> None:
@@ -294,25 +158,6 @@ def test_chart_plain_role_and_the_storefronts_enforcer_read_the_same_objects(hel
         for documents in (rendered(helm, "trial"), plain, enforcer)
     ]
     assert roles[0] == roles[1] == roles[2]
-
-
-def test_the_defaults_alone_ask_for_a_kafka(helm: str) -> None:
-    assert "kafka.bootstrapServers: give host:port of your Kafka" in template(helm, None).stderr
-
-
-def test_the_schema_describes_exactly_the_values_there_are() -> None:
-    schema = json.loads((CHART / "values.schema.json").read_text())
-
-    def same(described: Object, values: Object, path: str) -> None:
-        properties = described.get("properties")
-        if properties is None or not isinstance(values, dict):
-            return
-        assert set(properties) - {"global"} == set(values), path
-        assert described["additionalProperties"] is False, path
-        for key, value in values.items():
-            same(properties[key], value, f"{path}.{key}")
-
-    same(schema, yaml.safe_load((CHART / "values.yaml").read_text()), "")
 
 
 def test_production_speaks_tls_and_sasl_by_secrets_and_no_secret_is_in_an_argument(helm: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import absent
-from tests.deploy.test_chart import resolve
+from tests.deploy.rendering import resolve
 from tests.services import kafka
 from tests.services.compose import compose_spec as compose_spec
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.deploy.test_chart import rendered
+from tests.deploy.rendering import rendered
 from tests.services.helm import helm as helm
 from tests.services.prometheus import prometheus as prometheus
 from tierflow.schemas.metrics import catalogue

@@ -103,7 +103,7 @@ async def _serve(
     from tierflow.cli.web import Server
     from tierflow.console.server.app import console_app
     from tierflow.console.server.inventory import TopicInventory
-    from tierflow.console.server.session import TokenSessions
+    from tierflow.console.server.session import PrintedTokenSessions, SharedTokenSessions
     from tierflow.console.server.settings import ConsoleSettings
     from tierflow.inventory.topic import Reader
     from tierflow.schemas.metrics import Metrics
@@ -120,8 +120,9 @@ async def _serve(
         return fresh
 
     # A printed token opens one session; one from a file is its owner's to share.
-    sessions = TokenSessions(settings.token, renew if shown == token else None)
-    app = console_app(store, inventory, sessions, SystemClock(), settings)
+    clock = SystemClock()
+    sessions = PrintedTokenSessions(token, renew) if shown == token else SharedTokenSessions(token, clock)
+    app = console_app(store, inventory, sessions, clock, settings)
     await inventory.start()
     follow = asyncio.create_task(inventory.follow())
     server = Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2))

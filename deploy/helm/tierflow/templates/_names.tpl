@@ -29,18 +29,3 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{ required "kafka.bootstrapServers: give host:port of your Kafka, or set broker.embedded=true for trying out" .Values.kafka.bootstrapServers }}
 {{- end -}}
 {{- end }}
-
-{{- define "tierflow.check" -}}
-{{- if and .Values.broker.embedded .Values.kafka.bootstrapServers -}}
-{{ fail "kafka.bootstrapServers and broker.embedded exclude each other: give one" }}
-{{- end -}}
-{{- if and .Values.kafka.sasl.mechanism (not .Values.kafka.sasl.secret) -}}
-{{ fail "kafka.sasl.secret: name the Secret with username and password for kafka.sasl.mechanism" }}
-{{- end -}}
-{{- if and (eq .Values.store.kind "elasticsearch") (not .Values.store.elasticsearch.url) -}}
-{{ fail "store.elasticsearch.url: give https://host:port, or set store.kind=duckdb" }}
-{{- end -}}
-{{- if and .Values.console.ingress.enabled (not .Values.console.ingress.host) -}}
-{{ fail "console.ingress.host: give the host name of the Ingress" }}
-{{- end -}}
-{{- end }}
