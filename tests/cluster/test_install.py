@@ -44,7 +44,8 @@ def test_an_object_that_is_wrong_is_refused_by_the_api_server(site: Site) -> Non
 
 
 def test_the_topics_were_made_with_their_partitions_and_the_charts_own_tests_pass(site: Site) -> None:
-    job = ("job/flows-tierflow-topics-1", "--namespace", NAMESPACE)
+    (name,) = (each["metadata"]["name"] for each in site.items("jobs", "--namespace", NAMESPACE))
+    job = (f"job/{name}", "--namespace", NAMESPACE)
     site.cluster.kubectl("wait", "--for=condition=complete", *job, "--timeout=60s")
     said = site.cluster.kubectl("logs", *job).stdout
     # A worker that was quicker has made them by the same contract.

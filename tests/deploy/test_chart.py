@@ -185,3 +185,24 @@ def test_elasticsearchs_secret_is_a_mounted_file_so_that_a_rotated_one_is_read_a
         assert not [name for name in given if f"ELASTICSEARCH_{other}" in name]
         keys = [entry["valueFrom"]["secretKeyRef"]["key"] for entry in container["env"] if "valueFrom" in entry]
         assert keys == (["username"] if kind == "password" else [])
+
+
+def test_a_topics_job_that_is_to_do_something_else_has_another_name_even_without_revisions(helm: str) -> None:
+    def name(*settings: str) -> str:
+        (job,) = [each for each in rendered(helm, "production", *settings) if each["kind"] == "Job"]
+        return str(job["metadata"]["name"])
+
+    first = name()
+    assert first.startswith("flows-tierflow-topics-1-")
+    assert name("stream.windowSeconds=60") == first
+    assert (
+        len({first, name("image.tag=0.2.0"), name("kafka.topics.prefix=east."), name("kafka.topics.mode=check")}) == 4
+    )
+
+
+def test_no_drain_waits_for_pods_that_are_not_ready(helm: str) -> None:
+    budgets = [each for each in rendered(helm, "production") if each["kind"] == "PodDisruptionBudget"]
+    components = {each["metadata"]["labels"]["app.kubernetes.io/component"] for each in budgets}
+    assert components == {"inventory", "stream", "sink", "console"}
+    assert all(each["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for each in budgets)
+    assert not [each for each in rendered(helm, "trial") if each["kind"] == "PodDisruptionBudget"]

@@ -1,5 +1,9 @@
 {{/* What no schema can say: values that don't go together. Each line names them, and what is accepted. */}}
 {{- define "tierflow.check" -}}
+{{- $name := include "tierflow.name" . }}
+{{- if gt (len $name) 42 -}}
+{{ fail (printf "%s begins the names of all objects and has %d characters, 42 are accepted: nameOverride or another release name shortens it" $name (len $name)) }}
+{{- end -}}
 {{- include "tierflow.checkKafka" . -}}
 {{- include "tierflow.checkConsole" . -}}
 {{- with .Values.store }}
@@ -26,6 +30,10 @@
 {{- with .Values.stream.autoscaling }}{{ if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
 {{ fail (printf "stream.autoscaling.minReplicas: %d is more than maxReplicas, %d" (int .minReplicas) (int .maxReplicas)) }}
 {{- end }}{{ end -}}
+{{- $requests := .Values.stream.resources.requests | default dict }}
+{{- if and .Values.stream.autoscaling.enabled (not $requests.cpu) -}}
+{{ fail "stream.resources.requests.cpu: give it, since stream.autoscaling aims at a share of it" }}
+{{- end -}}
 {{- range $name, $_ := include "tierflow.labels" (dict "root" $ "component" "") | fromYaml }}
 {{- if hasKey $.Values.podLabels $name -}}
 {{ fail (printf "podLabels: %s is the chart's own label; choose another name" $name) }}
