@@ -117,6 +117,10 @@ class EbpfSource:
         self._point_to("counters_a")
         self._attachments = Attachments(self._settings.interfaces, self._fds)
         self.follow()
+        if not self.interfaces:
+            _log.warning(
+                "no interface is named like %s: nothing is seen until one is", ", ".join(self._settings.interfaces)
+            )
         # Only now does nothing write to the old maps any more: their filters have been replaced, and this waits for
         # those that still run.
         self._point_to("counters_a")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pytest
 
+from tests.collector.network import need_bcc
 from tierflow.collector import attach, bpf_syscall
 from tierflow.collector.attach import Attachments
 from tierflow.collector.ebpf import EbpfSettings, EbpfSource
@@ -61,6 +62,18 @@ def test_an_interface_that_could_not_be_attached_to_is_new_again(attachments: At
     assert attachments.interfaces == {}
     Netlink.asked = lambda _: None
     assert attachments.follow()[0] == {INDEX: "veth1"}
+
+
+@pytest.mark.root
+def test_a_collector_whose_patterns_match_nothing_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    need_bcc()
+    source = EbpfSource(EbpfSettings("blind", ("nosuch*", "neither*"), 1.0, 3600.0, 1024))
+    source.start()
+    try:
+        assert source.interfaces == {}
+        assert "no interface is named like nosuch*, neither*: nothing is seen until one is" in caplog.text
+    finally:
+        source.stop()
 
 
 class Interfaces:
