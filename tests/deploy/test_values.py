@@ -149,6 +149,19 @@ def test_a_wrong_value_is_refused_by_name(helm: str, profile: str, setting: str,
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(
+    "name", ["", "east", "arn:aws:eks:eu-west-1:123456789012:cluster/east", "east side", "-east", "a" * 254]
+)
+def test_a_clusters_name_is_what_the_collector_takes(helm: str, name: str) -> None:
+    (option,) = [each for each in options("collector") if each.name == "cluster"]
+    try:
+        option.type.convert(name, option, None)
+        taken = True
+    except click.BadParameter:
+        taken = False
+    assert (template(helm, "trial", f"cluster={name}").returncode == 0) == taken
+
+
 def test_several_pages_need_a_token_in_common_and_one_does_not(helm: str) -> None:
     one = dict(pods(rendered(helm, "production", "console.tokenSecret=", "console.replicas=1")))
     assert not any(each.startswith("--token-file") for each in one["console"]["containers"][0]["args"])

@@ -25,7 +25,7 @@ def install() -> str:
         raise PermissionError("images are built by root, with Debian's mmdebstrap")
     for target in IMAGES:
         _rootfs(target)
-    return f"images {', '.join(IMAGES)}"
+    return ", ".join(IMAGES)
 
 
 def build(target: str, folder: Path) -> Path:
