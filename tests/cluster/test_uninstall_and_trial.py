@@ -16,7 +16,7 @@ from tests.storefront_logs import EDGES, edges
 if TYPE_CHECKING:
     from tests.cluster.site import Site
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 def test_without_hand_over_an_uninstalled_collector_leaves_no_filter_and_no_map(site: Site) -> None:

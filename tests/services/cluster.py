@@ -128,9 +128,9 @@ class Cluster:
             # The first process of a process namespace takes all others with it.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init_pid, 9)
-            self._init.wait(timeout=30)
+            self._init.wait(timeout=outside.END_TIMEOUT_S)
             for process in self._processes.values():
-                process.wait(timeout=30)
+                process.wait(timeout=outside.END_TIMEOUT_S)
         outside.put_back(self.folder)
 
     def kubectl(

@@ -17,7 +17,8 @@ CPU_SHARES: Final = 8 * 1024
 KERNEL_SETTINGS: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 PREFIX: Final = "tierflow-cluster-"
 SAVED: Final = "kernel-settings.json"
-END_TIMEOUT_S: Final = 60
+END_TIMEOUT_S: Final = 180
+"""Killed processes have ended, and let go of their mounts: seen to take two minutes on a disk that others keep busy."""
 
 
 def make_folder() -> Path:
