@@ -113,8 +113,8 @@ class History:
         if known == version:
             return
         of_kind[which] = version
-        if version.kind == topic.POLICY:
-            self._name(set(services_named(version.object)) - self._named)
+        if version.kind == topic.POLICY and (new := set(services_named(version.object)) - self._named):
+            self._name(new)
         if version.kind == topic.ENDPOINT_SLICE and not backs_a_rule(version, self._named):
             return
         self._stale.add(version.kind)
