@@ -67,6 +67,7 @@ def measured(size: Size, workers: int, share: float | None) -> Report:
 STEADY = "records per worker CPU-second, after the first window"
 WHOLE = "records per worker CPU-second, from the first batch"
 WALL = "records per second of wall time, from the first batch"
+COUNTED = tuple(f"tierflow_stream_{name}_total" for name in ("read_records", "windows", "read_batches"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ class Crew:
     async def until(self, windows_written: int) -> list[Moment]:
         """What was seen on the way until so many windows were written in all; a moment a second.
 
-        A page lists some thousand series and costs the worker tens of milliseconds: asked five times a second, it took
-        a fifth of the processor time that was to be measured (py-spy).
+        Asked for are these counters only: the whole page lists some thousand series and costs the worker tens of
+        milliseconds, which once a second was a tenth of the processor time that was to be measured (py-spy).
         """
         moments: list[Moment] = []
         limit = time.monotonic() + LIMIT_S
@@ -145,10 +146,7 @@ class Crew:
             pages = await asyncio.gather(*(asyncio.to_thread(_page, port) for port in self.ports))
             done = [
                 Done(
-                    *(
-                        _value(page, f"tierflow_stream_{name}_total")
-                        for name in ("read_records", "windows", "read_batches")
-                    ),
+                    *(_value(page, name) for name in COUNTED),
                     process_cpu_seconds(process.pid),
                 )
                 for page, process in zip(pages, self.processes, strict=True)
@@ -259,7 +257,8 @@ async def _fill(bootstrap: str, workload: Workload, partitions: int) -> Filled:
 
 def _page(port: int) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        asked = "&".join(f"name[]={name}" for name in COUNTED)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics?{asked}", timeout=30) as answer:
             text: str = answer.read().decode()
             return text
     except (urllib.error.URLError, ConnectionError, TimeoutError):

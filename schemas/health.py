@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -58,8 +59,8 @@ class Health:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_S)
-            path = head.split(b" ", 2)[1].split(b"?")[0].decode(errors="replace")
-            status, kind, body = self._page(path)
+            path, _, query = head.split(b" ", 2)[1].decode(errors="replace").partition("?")
+            status, kind, body = self._page(path, query)
             writer.write(
                 f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
                 "Connection: close\r\n\r\n".encode()
@@ -71,9 +72,11 @@ class Health:
         finally:
             writer.close()
 
-    def _page(self, path: str) -> tuple[str, str, bytes]:
+    def _page(self, path: str, query: str) -> tuple[str, str, bytes]:
         if path == "/metrics":
-            return "200 OK", CONTENT_TYPE_LATEST, self._live.page()
+            # As Prometheus' own clients have it: ?name[]=a&name[]=b asks for some only.
+            names = parse_qs(query).get("name[]")
+            return "200 OK", CONTENT_TYPE_LATEST, self._live.page(names)
         if path in ("/healthz", "/readyz"):
             wrong = self._probes.alive() if path == "/healthz" else self._probes.ready()
             status = "503 Service Unavailable" if wrong else "200 OK"

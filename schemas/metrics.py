@@ -8,9 +8,12 @@ declarations, from which the documentation's table is generated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -102,14 +105,18 @@ class Metrics:
             metric.remove_by_labels(labels)
             self._moved.add(spec.name)
 
-    def page(self) -> bytes:
-        """All metrics in Prometheus' text format; one that has not moved since the last page isn't written anew."""
-        for name, metric in list(self._live.items()):
+    def page(self, names: Container[str] | None = None) -> bytes:
+        """Metrics in Prometheus' text format; one that has not moved since it was last asked for isn't written anew.
+
+        With ``names`` only those.
+        """
+        asked = [each for each in self._live.items() if names is None or each[0] in names]
+        for name, metric in asked:
             if name in self._moved:
                 # First this: what another thread adds from here on is written now or marked again.
                 self._moved.discard(name)
                 self._texts[name] = generate_latest(metric)
-        return b"".join(self._texts.values())
+        return b"".join(self._texts.get(name, b"") for name, _ in asked)
 
     def value(self, spec: MetricSpec, **labels: str) -> float:
         """The current value of a counter or gauge series; 0 when it never moved."""

@@ -42,6 +42,15 @@ def test_a_page_is_what_the_library_writes_after_whatever_has_happened(events: l
     assert b"_created" not in live.page()
 
 
+def test_a_page_of_some_names_holds_those_and_leaves_the_others_to_the_next() -> None:
+    live = Metrics()
+    live.add(THINGS, kind="a")
+    live.set(LEVEL, 1, kind="a")
+    assert live.page([LEVEL.name]) == generate_latest(live.registry.restricted_registry([LEVEL.name]))
+    assert live.page(["unknown"]) == b""
+    assert sorted(live.page().splitlines()) == sorted(generate_latest(live.registry).splitlines())
+
+
 def test_a_metric_that_has_not_moved_is_not_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Collector] = []
 

@@ -281,17 +281,31 @@ async def test_no_inventory_at_all_is_not_ready(bench: Bench) -> None:
     ],
 )  # fmt: skip
 async def test_the_pages_answer_with_their_status_and_reason(path: str, wrong: str, status: int) -> None:
-    health = Health(Metrics(), Probes(lambda: wrong, lambda: wrong), "127.0.0.1", 0)
+    answer = await answered(Health(Metrics(), Probes(lambda: wrong, lambda: wrong), "127.0.0.1", 0), path)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert wrong in answer
+
+
+async def test_metrics_can_be_asked_for_by_name() -> None:
+    live = Metrics()
+    for spec in (m.BATCHES, m.RECORDS, m.DUPLICATES):
+        live.add(spec)
+    path = f"/metrics?name[]={m.BATCHES.name}&name%5B%5D={m.RECORDS.name}"
+    page = (await answered(Health(live, Probes(str, str), "127.0.0.1", 0), path)).split("\r\n\r\n")[1]
+    told = {line.split()[0] for line in page.splitlines() if not line.startswith("#")}
+    assert told == {m.BATCHES.name, m.RECORDS.name}
+
+
+async def answered(health: Health, path: str) -> str:
+    """What comes back for a path."""
     port = await health.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        answer = (await reader.read()).decode()
+        return (await reader.read()).decode()
     finally:
         writer.close()
         await health.stop()
-    assert answer.startswith(f"HTTP/1.1 {status} ")
-    assert wrong in answer
 
 
 def test_faust_sleeps_for_tables_once_and_before_it_looks_for_them() -> None:
