@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.console.browser import WEB, need_a_browser
+from tests.console.browser import in_the_browser, need_a_browser
 from tests.console.serving import TOKEN, Scene, serve
 
 if TYPE_CHECKING:
@@ -21,8 +20,5 @@ def test_views_fit_every_width_and_say_what_is_chosen_or_refused(tmp_path: Path)
     scene.rogue = True
     scene.fill(int(time.time()), windows=4)
     with serve(scene.app()) as address:
-        done = subprocess.run(
-            ["node", "lab/layout.mjs", f"{address}/?token={TOKEN}"],
-            cwd=WEB, capture_output=True, text=True, check=False, timeout=100,
-        )  # fmt: skip
+        done = in_the_browser("layout.mjs", f"{address}/?token={TOKEN}", timeout_s=100)
     assert done.returncode == 0, done.stdout + done.stderr
